@@ -1,0 +1,57 @@
+"""evol: Evol-Instruct, complete and practical.
+
+import evol
+
+run = evol.run("alpaca.json", rounds=4, teacher="openai:gpt-5-mini")  # what `evol run` does
+run = evol.load("outputs/alpaca")                                     # a run that was made before
+run.frame(), run.frame(eliminated=True), run.lineage("s0123")
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evol.review import Run
+    from evol.teachers import Teacher
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load", "run"]
+
+
+def run(
+    seed: str | PathLike[str],
+    *,
+    teacher: str | Teacher | None = None,
+    accept_drift: bool = False,
+    retry_failed: bool = False,
+    **options: Any,  # noqa: ANN401 - checked by pydantic, with the option's name in the error
+) -> Run:
+    """Makes the run, or what of it is missing, as `evol run` does; returns it for looking at.
+
+    `teacher` is a name as after `--teacher`, or a `Teacher` for all roles. The other options are those of `evol run`
+    with underscores (`rounds`, `out`, `limit`, `concurrency`, ...). Works inside of a notebook too. Raises `EvolError`.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from evol.engine import execute, prepare
+    from evol.recipe import ROLES, resolve
+    from evol.review import load as load_run
+
+    named = teacher if isinstance(teacher, str) else None
+    recipe = resolve({"seed": Path(seed), "teacher": named, **options})
+    teachers = dict.fromkeys(ROLES, teacher) if teacher is not None and not isinstance(teacher, str) else None
+    prepared = prepare(recipe, teachers)
+    # In a thread of its own: a notebook runs an event loop in this one.
+    with ThreadPoolExecutor(1) as thread:
+        outcome = thread.submit(execute, prepared, accept_drift=accept_drift, retry_failed=retry_failed).result()
+    return load_run(outcome.folder.path)
+
+
+def load(path: str | PathLike[str]) -> Run:
+    """The run in this folder, finished or not. Raises `RunMissing`."""
+    from evol.review import load as load_run
+
+    return load_run(path)

@@ -1,0 +1,224 @@
+"""The only door to a teacher: journal, gate, retry, teacher; and back through the journal.
+
+What was asked before is answered from the journal. What is new is sent, at most `concurrency` calls at once, tried
+again where the failure's class says so, and committed before the caller sees it. A call that keeps failing is recorded
+too, as given up: a resume does not ask it again. But no row is given up for a teacher that is at fault as a whole:
+before that a small question is sent, and where that fails as well the run stops instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+
+import tenacity
+
+from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError
+from evol.journal import Entry, Journal
+from evol.records import ROLE_OF_STAGE, Answer, Place, Reason, Request, Role, Verdict
+from evol.tally import Tally
+from evol.teachers import Teacher, read_completion
+
+FIRST_WAIT = 0.5  # seconds; doubled with every failure, and the wait is drawn between 0 and that
+LONGEST_WAIT = 30.0
+LONGEST_RATE_LIMIT = 1800.0  # seconds that a call waits at the teacher's request before the run stops
+PROBE = "Reply with one word: ready"
+PROBE_TOKENS = 16
+
+
+class GivenUp(Exception):
+    """This call will not be answered: the row it was made for is eliminated with the verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.detail)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard the door tries: calls in flight, tries of one call in all, and how it waits between them.
+
+    `retry_failed` asks again what the journal holds as given up. `sleep` is injected by tests.
+    """
+
+    concurrency: int = 16
+    tries: int = 5
+    retry_failed: bool = False
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Gate:
+    """At most `limit` calls in flight; of those who wait, the lowest order goes first."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = count()
+
+    @asynccontextmanager
+    async def slot(self, order: int) -> AsyncIterator[None]:
+        """Holds a slot while inside."""
+        await self._acquire(order)
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self, order: int) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (order, next(self._arrivals), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the slot came together with the cancellation
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            *_, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Ask:
+    """The door, for one run. `recipe` is the digest of what decides its questions."""
+
+    def __init__(
+        self, journal: Journal, teachers: Mapping[Role, Teacher], recipe: str, tally: Tally, limits: Limits
+    ) -> None:
+        self._journal = journal
+        self._teachers = teachers
+        self._recipe = recipe
+        self._tally = tally
+        self._limits = limits
+        self._gate = Gate(limits.concurrency)
+        self._last_answer: dict[int, float] = {}  # by teacher: when it last answered
+
+    def teacher(self, role: Role) -> Teacher:
+        """Who has this role."""
+        return self._teachers[role]
+
+    async def __call__(self, place: Place, request: Request, order: int = 0) -> Answer:
+        """The answer to this request at this place. Lineages with a lower order go first.
+
+        Raises `GivenUp`, and what stops a run: `TeacherError`, `CannotWrite`, `DriftError`, `JournalDamaged`.
+        """
+        teacher = self._teachers[ROLE_OF_STAGE[place.stage]]
+        digest = request.digest(teacher.model)
+        entry = self._journal.find(str(place), digest, self._recipe, failures=not self._limits.retry_failed)
+        if entry is None:
+            return await self._pay(teacher, place, digest, request, order)
+        self._tally.replayed += 1
+        if entry.failure:
+            raise GivenUp(Verdict(entry.failure, place.stage, entry.body.decode("utf-8", "replace")))
+        return read_completion(entry.body, request.sampling.max_tokens)
+
+    async def _pay(self, teacher: Teacher, place: Place, digest: bytes, request: Request, order: int) -> Answer:
+        started = time.monotonic()
+        call = _Call(self._limits.tries)
+        try:
+            async for attempt in call.attempts(self._limits.sleep):
+                with attempt:
+                    body, answer = await self._try(teacher, request, order)
+        except CallFailed as failure:
+            await self._blame(teacher, request, failure, started, order)
+            reason = Reason.REQUEST_REFUSED if isinstance(failure, RequestRefused) else Reason.TEACHER_FAILED
+            said = str(failure)
+            await self._journal.record(
+                Entry(str(place), digest, self._recipe, said.encode("utf-8", "replace"), reason, call.tries)
+            )
+            raise GivenUp(Verdict(reason, place.stage, said)) from failure
+        seconds = time.monotonic() - started
+        self._tally.paid += answer.usage
+        await self._journal.record(Entry(str(place), digest, self._recipe, body, "", call.tries, seconds))
+        return answer
+
+    async def _try(self, teacher: Teacher, request: Request, order: int) -> tuple[bytes, Answer]:
+        async with self._gate.slot(order):
+            self._tally.calls += 1
+            self._tally.in_flight += 1
+            try:
+                body = await teacher.send(request)
+                answer = read_completion(body, request.sampling.max_tokens)
+            except CallFailed:
+                self._tally.failed_tries += 1
+                raise
+            finally:
+                self._tally.in_flight -= 1
+        self._last_answer[id(teacher)] = time.monotonic()
+        return body, answer
+
+    async def _blame(self, teacher: Teacher, request: Request, failure: CallFailed, started: float, order: int) -> None:
+        """Returns where the request is at fault; raises `TeacherError` where the teacher is."""
+        if isinstance(failure, RateLimited):
+            raise TeacherError(f"{failure}; waited {LONGEST_RATE_LIMIT:g} s: lower --concurrency, or go on later")
+        last = self._last_answer.get(id(teacher))
+        if last is not None and (last >= started or not failure.retryable):
+            return
+        small = replace(request.sampling, max_tokens=PROBE_TOKENS)
+        try:
+            await self._try(teacher, Request("respond", "", PROBE, small), order)
+        except RateLimited:
+            return  # it is there, and busy
+        except CallFailed as again:
+            raise TeacherError(
+                f"{teacher.model} gives no answer to anything: {again}; nothing is lost, the same command goes on"
+            ) from again
+
+
+class _Call:
+    """The tries of one call. A `RateLimited` is no try: it waits as long as it is told, up to a limit."""
+
+    def __init__(self, tries: int) -> None:
+        self.tries = 0
+        self._allowed = tries
+        self._counted = 0
+        self._waited_in_line = 0.0
+
+    def attempts(self, sleep: Callable[[float], Awaitable[None]]) -> tenacity.AsyncRetrying:
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, CallFailed) and error.retryable),
+            before=self._begin,
+            wait=self._wait,
+            stop=self._stop,
+            sleep=sleep,
+            reraise=True,
+        )
+
+    def _begin(self, _: tenacity.RetryCallState) -> None:
+        self.tries += 1
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        failure = _failure(state)
+        if isinstance(failure, RateLimited) and failure.retry_after is not None:
+            # Not all at the same moment: those who were told the same second spread over the next.
+            wait = failure.retry_after + random.uniform(0, min(1.0, failure.retry_after))
+        else:
+            wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0**state.attempt_number))
+        if isinstance(failure, RateLimited):
+            self._waited_in_line += wait
+        return wait
+
+    def _stop(self, state: tenacity.RetryCallState) -> bool:
+        failure = _failure(state)
+        self._counted += failure.counted
+        return self._counted >= self._allowed or self._waited_in_line > LONGEST_RATE_LIMIT
+
+
+def _failure(state: tenacity.RetryCallState) -> CallFailed:
+    assert state.outcome is not None
+    failure = state.outcome.exception()
+    assert isinstance(failure, CallFailed)
+    return failure

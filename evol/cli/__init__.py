@@ -1,0 +1,64 @@
+"""The command line: reads options, calls one function, prints. Data goes to stdout, talk to stderr.
+
+Everything heavy is imported by the command that needs it, so that `evol --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import evol
+from evol.cli import review, run, teachers, templates
+from evol.errors import EvolError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="evol",
+    help="Evolve a seed file of instructions into harder, cleaner, documented training data (Evol-Instruct).",
+    epilog="Begin with: evol run --rounds 4 --seed alpaca.json",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("stats")(review.stats)
+app.command("show")(review.show)
+app.add_typer(templates.app, name="templates")
+app.add_typer(teachers.app, name="teachers")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"evol {evol.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that go before a command."""
+
+
+def main() -> None:
+    """Runs the command line; the one place where errors become exit codes."""
+    try:
+        app()
+    except EvolError as error:
+        typer.echo(f"evol: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("evol: interrupted; what was answered is kept, and the same command goes on from there", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever reads us has had enough (`evol show ... | head`).
+        sys.stderr.close()
+        sys.exit(1)

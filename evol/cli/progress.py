@@ -1,0 +1,118 @@
+"""The progress of a run: a panel on a terminal, a line now and then anywhere else, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from evol.tally import Tally
+
+LINE_SECONDS = 10.0
+PANEL_PER_SECOND = 5
+
+
+def watch(*, quiet: bool) -> Callable[[Tally], AbstractContextManager[object]]:
+    """How to watch a run on this standard error."""
+    if quiet:
+        return nullcontext
+    return _panel if sys.stderr.isatty() else _lines
+
+
+@contextmanager
+def _lines(tally: Tally) -> Iterator[None]:
+    done = threading.Event()
+    started = time.monotonic()
+
+    def talk() -> None:
+        while not done.wait(LINE_SECONDS):
+            typer.echo(_line(tally, time.monotonic() - started), err=True)
+
+    thread = threading.Thread(target=talk, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        typer.echo(_line(tally, time.monotonic() - started), err=True)
+
+
+@contextmanager
+def _panel(tally: Tally) -> Iterator[None]:
+    from rich.console import Console
+    from rich.live import Live
+
+    started = time.monotonic()
+    with Live(
+        get_renderable=lambda: _table(tally, time.monotonic() - started),
+        console=Console(stderr=True),
+        refresh_per_second=PANEL_PER_SECOND,
+    ):
+        yield
+
+
+def _table(tally: Tally, seconds: float) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("done", ProgressBar(total=1.0, completed=tally.share_done, width=40))
+    table.add_row("seeds", f"{tally.seeds_done:,} of {tally.seeds:,} through all {tally.rounds} rounds")
+    table.add_row("rounds", _rounds(tally))
+    table.add_row("kept", f"{tally.kept.total():,}")
+    table.add_row("eliminated", _eliminated(tally))
+    table.add_row("calls", f"{tally.calls:,} ({tally.in_flight} in flight{_extra(tally)})")
+    table.add_row("tokens", _tokens(tally, seconds))
+    table.add_row("time", _times(tally, seconds))
+    return table
+
+
+def _line(tally: Tally, seconds: float) -> str:
+    return (
+        f"{tally.share_done:4.0%} | kept {tally.kept.total():,} | eliminated {tally.eliminated.total():,} | "
+        f"calls {tally.calls:,} ({tally.in_flight} in flight{_extra(tally)}) | {_tokens(tally, seconds)} | "
+        f"{_times(tally, seconds)}"
+    )
+
+
+def _rounds(tally: Tally) -> str:
+    return "  ".join(f"{number}: {tally.attempts[number]:,}" for number in range(tally.rounds + 1))
+
+
+def _eliminated(tally: Tally) -> str:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in tally.eliminated.most_common())
+    return f"{tally.eliminated.total():,}" + (f" ({reasons})" if reasons else "")
+
+
+def _extra(tally: Tally) -> str:
+    replayed = f", {tally.replayed:,} from the journal" if tally.replayed else ""
+    return replayed + (f", {tally.failed_tries:,} failed tries" if tally.failed_tries else "")
+
+
+def _tokens(tally: Tally, seconds: float) -> str:
+    paid = tally.paid
+    rate = (paid.completion_tokens / seconds) if seconds else 0.0
+    return f"{paid.prompt_tokens:,} in, {paid.completion_tokens:,} out, {rate:,.0f} out/s"
+
+
+def _times(tally: Tally, seconds: float) -> str:
+    share = tally.share_done
+    left = f", about {_clock(seconds / share - seconds)} left" if 0.02 < share < 1 else ""
+    return f"{_clock(seconds)}{left}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

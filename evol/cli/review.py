@@ -1,0 +1,80 @@
+"""`evol stats` and `evol show`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from evol.review import Group, Run
+
+RunFolderArgument = Annotated[Path, typer.Argument(help="The run's folder, as outputs/alpaca.", metavar="RUN")]
+LINEAGES_SHOWN = 20
+
+
+def stats(
+    run: RunFolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Figures of a run by round and operator: kept, eliminated by reason, difficulty, words, tokens."""
+    from evol.review import load
+
+    figures = load(run).stats()
+    if as_json:
+        typer.echo(json.dumps(figures.as_dict(), indent=2))
+        return
+    total = figures.total
+    typer.echo(
+        f"{figures.seeds:,} seeds, {total.attempts:,} rows: "
+        f"{total.kept:,} kept, {total.eliminated.total():,} eliminated"
+    )
+    typer.echo()
+    _print_groups("round", {str(number): group for number, group in sorted(figures.by_round.items())})
+    typer.echo()
+    _print_groups("operator", dict(sorted(figures.by_operator.items())))
+
+
+def show(
+    run: RunFolderArgument,
+    row_id: Annotated[
+        str | None, typer.Argument(help="A seed's id, a row's, or the start of one.", metavar="ID")
+    ] = None,
+) -> None:
+    """Show a lineage as a tree with what changed from parent to child; without an ID, list the lineages."""
+    from evol.review import load
+
+    loaded = load(run)
+    if row_id is None:
+        _list_lineages(loaded)
+        return
+    from evol.review.tree import draw_tree
+
+    for line in draw_tree(loaded.lineage(row_id), colour=sys.stdout.isatty()):
+        typer.echo(line)
+
+
+def _print_groups(name: str, groups: dict[str, Group]) -> None:
+    typer.echo(f"{name:20}{'rows':>8}{'kept':>8}{'difficulty':>12}{'words added':>13}{'tokens/kept':>13}  eliminated")
+    for key, group in groups.items():
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in group.eliminated.most_common())
+        typer.echo(
+            f"{key:20}{group.attempts:>8,}{group.kept:>8,}{_mean(group.mean_difficulty):>12}"
+            f"{_mean(group.mean_words_added, 1):>13}{_mean(group.tokens_per_kept, 0):>13}  {reasons}".rstrip()
+        )
+
+
+def _mean(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _list_lineages(run: Run) -> None:
+    from evol.review.tree import list_lineages
+
+    lines = list(list_lineages(run.rows(), LINEAGES_SHOWN))
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"evol show {run.path} ID shows one of them", err=True)

@@ -1,0 +1,191 @@
+"""`evol run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from evol.engine import Outcome, Prepared
+
+TEACHER = "Teacher for all roles: openai:MODEL, openai:MODEL@URL or demo. (`evol teachers` lists them.)"
+ROLES = "Teachers by role"
+METHOD = "Method"
+RUNNING = "Running"
+
+
+def run(  # noqa: PLR0913 - one parameter for each option
+    seed: Annotated[Path | None, typer.Option(help="Seed file: Alpaca's fields, JSON or JSON lines.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of evolution. [default: 4]")] = None,
+    teacher: Annotated[str | None, typer.Option(help=TEACHER)] = None,
+    evolver: Annotated[str | None, typer.Option(help="Teacher that rewrites.", rich_help_panel=ROLES)] = None,
+    judge: Annotated[str | None, typer.Option(help="Teacher that judges.", rich_help_panel=ROLES)] = None,
+    responder: Annotated[str | None, typer.Option(help="Teacher that answers.", rich_help_panel=ROLES)] = None,
+    scorer: Annotated[str | None, typer.Option(help="Teacher that rates the seeds.", rich_help_panel=ROLES)] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: outputs/NAME-OF-SEED-FILE]")] = None,
+    limit: Annotated[int | None, typer.Option(help="Take the first N seeds only.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Put N of the kept rows into the dataset. [default: all]")] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help="Stop at the first bad row of the seed file.")] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="Template pack: a name or a folder. [default: wizardlm]", rich_help_panel=METHOD)
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="Weight of an operator, as breadth=2; may be given often.", rich_help_panel=METHOD),
+    ] = None,
+    words: Annotated[
+        str | None, typer.Option(help="Words that a step in depth adds, as 10-20.", rich_help_panel=METHOD)
+    ] = None,
+    reanswer_seeds: Annotated[
+        bool | None, typer.Option("--reanswer-seeds", help="Answer the seeds again too.", rich_help_panel=METHOD)
+    ] = None,
+    score_seeds: Annotated[
+        bool | None, typer.Option("--score-seeds", help="Rate the seeds' difficulty too.", rich_help_panel=METHOD)
+    ] = None,
+    random_seed: Annotated[
+        int | None, typer.Option(help="Decides every draw and the shuffle. [default: 42]", rich_help_panel=METHOD)
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Calls in flight at once. [default: 16]", rich_help_panel=RUNNING)
+    ] = None,
+    tries: Annotated[
+        int | None, typer.Option(help="Tries of a call that fails, in all. [default: 5]", rich_help_panel=RUNNING)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds a call may take. [default: 300]", rich_help_panel=RUNNING)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="File of options. [default: evol.toml here]", rich_help_panel=RUNNING)
+    ] = None,
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Ask again what a changed recipe asks differently.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again the calls that were given up.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast calls and tokens, ask nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Evolve a seed file. The same command again continues where it stopped and pays for nothing twice."""
+    from evol.engine import execute, prepare
+    from evol.recipe import resolve
+
+    flags: dict[str, Any] = {
+        "seed": seed,
+        "rounds": rounds,
+        "teacher": teacher,
+        "evolver": evolver,
+        "judge": judge,
+        "responder": responder,
+        "scorer": scorer,
+        "out": out,
+        "limit": limit,
+        "sample": sample,
+        "strict": strict,
+        "templates": templates,
+        "weights": _weights(weight),
+        "words": _words(words),
+        "reanswer_seeds": reanswer_seeds,
+        "score_seeds": score_seeds,
+        "random_seed": random_seed,
+        "concurrency": concurrency,
+        "tries": tries,
+        "timeout": timeout,
+    }
+    prepared = prepare(resolve(flags, config))
+    if not quiet:
+        _say_bad_rows(prepared)
+    if dry_run:
+        _say_forecast(prepared)
+        return
+    from evol.cli.progress import watch
+
+    outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed, watch=watch(quiet=quiet))
+    if not quiet:
+        _say_outcome(outcome)
+
+
+def _weights(pairs: list[str] | None) -> dict[str, float] | None:
+    from evol.errors import UsageError
+
+    weights: dict[str, float] = {}
+    for pair in pairs or []:
+        name, _, value = pair.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--weight {pair}: give an operator and a number, as breadth=2") from error
+    return weights or None
+
+
+def _words(text: str | None) -> tuple[int, int] | None:
+    from evol.errors import UsageError
+
+    if text is None:
+        return None
+    least, _, most = text.partition("-")
+    try:
+        return int(least), int(most)
+    except ValueError as error:
+        raise UsageError(f"--words {text}: give the least and the most, as 10-20") from error
+
+
+def _say(line: str = "") -> None:
+    typer.echo(line, err=True)
+
+
+def _say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
+    bad = prepared.pool.bad_rows
+    for line in bad[:shown]:
+        _say(f"passed over: {line}")
+    if len(bad) > shown:
+        _say(f"passed over: {len(bad) - shown} more rows; --strict stops at the first")
+
+
+def _say_forecast(prepared: Prepared) -> None:
+    from evol.forecast import ASSUMED, forecast
+    from evol.review import load
+
+    expected = forecast(prepared)
+    recipe = prepared.recipe
+    typer.echo(f"{len(prepared.pool.seeds):,} seeds, {recipe.rounds} rounds, at most:")
+    typer.echo(f"  {'stage':10}{'calls':>12}{'prompt tokens':>16}{'completion tokens':>20}")
+    for stage, calls in expected.calls.items():
+        tokens = expected.tokens[stage]
+        typer.echo(f"  {stage:10}{calls:>12,}{tokens.prompt_tokens:>16,}{tokens.completion_tokens:>20,}")
+    total = expected.total_tokens
+    typer.echo(f"  {'in all':10}{expected.total_calls:>12,}{total.prompt_tokens:>16,}{total.completion_tokens:>20,}")
+    typer.echo("Eliminated rows make it less, failed calls more.")
+    typer.echo(f"Tokens are estimated: {ASSUMED}.")
+    if (recipe.folder / "journal.db").is_file():
+        answered = load(recipe.folder).count_answers()
+        typer.echo(f"{recipe.folder} holds {answered:,} answers already; those are not asked again.")
+
+
+def _say_outcome(outcome: Outcome) -> None:
+    tally, finished, folder = outcome.tally, outcome.finished, outcome.folder
+    _say(f"{finished.kept:,} rows kept, {finished.eliminated:,} eliminated{_reasons(outcome)}")
+    again = f", {tally.replayed:,} answered from the journal" if tally.replayed else ""
+    failed = f", {tally.failed_tries:,} tries failed" if tally.failed_tries else ""
+    _say(
+        f"cost: {tally.calls:,} calls{again}{failed}; {tally.paid.prompt_tokens:,} prompt and "
+        f"{tally.paid.completion_tokens:,} completion tokens; {outcome.seconds:.0f} s"
+    )
+    if outcome.pool.bad_rows:
+        _say(f"{len(outcome.pool.bad_rows):,} rows of the seed file were not usable")
+    for notice in outcome.notices:
+        _say(f"note: {notice}")
+    if outcome.demo:
+        _say("THESE ROWS WERE WRITTEN BY RULES, NOT BY A MODEL (demo teacher): they are not for training.")
+    if finished.dataset:
+        _say(f"dataset: {folder.dataset} ({finished.dataset:,} rows)")
+    else:
+        _say("no row was kept, so there is no dataset")
+    _say(f"next: evol stats {folder.path}")
+
+
+def _reasons(outcome: Outcome) -> str:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.tally.eliminated.most_common())
+    return f" ({reasons})" if reasons else ""

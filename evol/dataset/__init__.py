@@ -1,0 +1,1 @@
+"""What happens to rows once they are made."""

@@ -1,0 +1,46 @@
+"""From the rows of a run to its files: merged, shuffled, sampled, written whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evol import chance
+from evol.dataset.rows import dataset_line, to_json
+from evol.folder import RunFolder, write_whole
+from evol.records import Evolution
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How many rows are in the dataset, of how many kept ones, and how many were eliminated."""
+
+    dataset: int
+    kept: int
+    eliminated: int
+
+
+def finish(folder: RunFolder, rows: Iterable[Evolution], random_seed: int, sample: int | None = None) -> Finished:
+    """Writes dataset.jsonl (all kept rows shuffled, or the first `sample` of them) and eliminated.jsonl.
+
+    A file that would have no row is not there: an empty one breaks its readers.
+    """
+    kept: list[tuple[int, str]] = []  # where the shuffle puts a row, and its line
+    fallen: list[str] = []
+    for row in rows:
+        if row.kept:
+            kept.append((chance.bits(random_seed, row.id, "shuffle"), dataset_line(row)))
+        else:
+            fallen.append(to_json(row))
+    kept.sort()
+    written = _write(folder.dataset, [line for _, line in kept[:sample]])
+    _write(folder.eliminated, fallen)
+    return Finished(written, len(kept), len(fallen))
+
+
+def _write(path: Path, lines: list[str]) -> int:
+    if lines:
+        return write_whole(path, lines)
+    path.unlink(missing_ok=True)
+    return 0

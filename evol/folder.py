@@ -1,0 +1,79 @@
+"""A run's folder: what is where in it, who is at work in it, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evol.errors import CannotWrite, FolderInUse, RunMissing
+
+
+class RunFolder:
+    """The files of one run. Nothing is made or read before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.journal = path / "journal.db"
+        self.dataset = path / "dataset.jsonl"
+        self.eliminated = path / "eliminated.jsonl"
+        self.card = path / "README.md"
+        self.log = path / "run.log"
+        self._lock = path / "run.lock"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and keeps every other process out while inside.
+
+        Raises `FolderInUse` where one is in already, and `CannotWrite` where the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = self._lock.open("a+")
+        except OSError as error:
+            raise CannotWrite(f"{self.path}: {error.strerror or error}: choose another folder with --out") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise FolderInUse(
+                    f"{self.path} is in use by {holder}: wait for it, or choose another folder with --out"
+                ) from error
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+            yield
+
+    def existing(self) -> RunFolder:
+        """This folder, if there is a run in it. Raises `RunMissing`."""
+        if self.journal.is_file():
+            return self
+        siblings = sorted(path.parent.name for path in self.path.parent.glob("*/journal.db"))
+        others = f"; runs beside it: {', '.join(siblings)}" if siblings else "; `evol run --seed FILE` makes one"
+        raise RunMissing(f"{self.path}: there is no run here{others}")
+
+
+def write_whole(path: Path, lines: Iterable[str]) -> int:
+    """Writes the lines to a file that is either the old one or the new one, whole. Returns how many there were.
+
+    Raises `CannotWrite`.
+    """
+    temporary = path.with_name(path.name + ".part")
+    written = 0
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for line in lines:
+                file.write(line + "\n")
+                written += 1
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CannotWrite(f"{path}: {error.strerror or error}: make room and run the command again") from error
+    return written

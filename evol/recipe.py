@@ -1,0 +1,163 @@
+"""What a run is told: the options of `evol run`, from flags and from an `evol.toml`, checked.
+
+A recipe is resolved before anything is asked: what is not said has its default here, and nothing falls back later.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from evol.errors import UsageError
+from evol.records import Role, Sampling
+from evol.teachers import TEACHER_KINDS, parse_spec
+
+FILE_NAME = "evol.toml"
+ROLES: tuple[Role, ...] = ("evolver", "judge", "responder", "scorer")
+# The paper's settings for evolving and answering (WizardLM, section 4.2): temperature 1, top_p 0.9, at most 2048
+# tokens. Judging is meant to be repeatable; its object is short, the rest is room for a model that thinks aloud.
+SAMPLING: Mapping[Role, Sampling] = {
+    "evolver": Sampling(2048, 1.0, 0.9),
+    "judge": Sampling(1024, 0.0),
+    "responder": Sampling(2048, 1.0, 0.9),
+    "scorer": Sampling(1024, 0.0),
+}
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class SamplingOptions(BaseModel):
+    """`[sampling.ROLE]` of an `evol.toml`. What is not given keeps its default; "unset" leaves it to the server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | Literal["unset"] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | Literal["unset"] | None = None
+
+    def over(self, default: Sampling) -> Sampling:
+        """The default with these options laid over it."""
+
+        def chosen(option: float | str | None, otherwise: float | None) -> float | None:
+            if option is None:
+                return otherwise
+            return None if isinstance(option, str) else option
+
+        return Sampling(
+            self.max_tokens or default.max_tokens,
+            chosen(self.temperature, default.temperature),
+            chosen(self.top_p, default.top_p),
+        )
+
+
+class Recipe(BaseModel):
+    """All that a run is told. Field names are those of the flags and of `evol.toml`.
+
+    `words` is the budget (least, most) of an in-depth step, None for the pack's own. `timeout` is in seconds for one
+    call. `tries` counts the first one. `keys` says which environment variable holds the key of which host.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: Path
+    out: Path | None = None
+    limit: Count | None = None
+    strict: bool = False
+    rounds: Annotated[int, Field(ge=0)] = 4
+    templates: str = "wizardlm"
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    words: tuple[Annotated[int, Field(ge=0)], Count] | None = None
+    teacher: str | None = None
+    evolver: str | None = None
+    judge: str | None = None
+    responder: str | None = None
+    scorer: str | None = None
+    sampling: dict[Role, SamplingOptions] = {}
+    keys: dict[str, str] = {}
+    concurrency: Count = 16
+    tries: Count = 5
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    random_seed: int = 42
+    sample: Count | None = None
+    reanswer_seeds: bool = False
+    score_seeds: bool = False
+
+    @model_validator(mode="after")
+    def _words_in_order(self) -> Recipe:
+        if self.words and self.words[0] > self.words[1]:
+            raise ValueError("words: the least is more than the most")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives: `out`, else a folder of outputs/ named after the seed file."""
+        return self.out or Path("outputs") / self.seed.stem
+
+    def spec(self, role: Role) -> str | None:
+        """The teacher named for this role."""
+        own: str | None = getattr(self, role)
+        return own or self.teacher
+
+    def sampling_of(self, role: Role) -> Sampling:
+        """How this role's replies are drawn."""
+        options = self.sampling.get(role)
+        return options.over(SAMPLING[role]) if options else SAMPLING[role]
+
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that this run needs a teacher for."""
+        return tuple(role for role in ROLES if role != "scorer" or self.score_seeds)
+
+    def check_teachers(self) -> None:
+        """Raises `UsageError` where a role has no teacher, or one that nobody knows."""
+        for role in self.roles():
+            spec = self.spec(role)
+            if spec is None:
+                choices = "\n".join(f"  --teacher {name:18} {meaning}" for name, meaning in TEACHER_KINDS.items())
+                raise UsageError(
+                    f"no teacher is named, and there is no {FILE_NAME} here that names one. The choices:\n{choices}\n"
+                    f'One of them as `teacher = "..."` in {FILE_NAME} is taken when none is named.'
+                )
+            parse_spec(spec)
+
+
+def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Recipe:
+    """The recipe of these flags (None is "not given") over the options of the file, over the defaults.
+
+    Without `file`, the `evol.toml` of the working folder is taken if there is one. Raises `UsageError`.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    path = file or Path(FILE_NAME)
+    options = read_options(path) if file or path.is_file() else {}
+    if "teacher" in given:  # who names a teacher for all does not mean the file's for some
+        options = {name: value for name, value in options.items() if name not in ROLES}
+    try:
+        return Recipe.model_validate(options | given)
+    except ValidationError as error:
+        raise UsageError(_say(error, path, set(given))) from error
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options in an `evol.toml`. Raises `UsageError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+
+
+def _say(error: ValidationError, path: Path, flags: set[str]) -> str:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    top = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "missing" and top == "seed":
+        return "no seed file: name one with --seed FILE"
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{path}: no option is called `{name}`; the options are: {', '.join(Recipe.model_fields)}"
+    where = f"--{top.replace('_', '-')}" if top in flags else f"{path}: {name}" if name else "options"
+    return f"{where}: {said}"

@@ -1,0 +1,91 @@
+"""A lineage as a tree: each row, its verdict, and what changed from parent to child."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import SequenceMatcher
+from itertools import groupby, islice
+
+from evol.records import Evolution
+
+ADDED = ("\x1b[32m", "\x1b[0m")
+REMOVED = ("\x1b[31;9m", "\x1b[0m")
+PLAIN_ADDED = ("[+", "+]")
+PLAIN_REMOVED = ("[-", "-]")
+RESPONSE_SHOWN = 160
+LONGEST_COMPARED = 4000  # words; beyond it the two texts are shown without marks
+TITLE_SHOWN = 70
+
+
+def draw_tree(rows: list[Evolution], *, colour: bool = False) -> Iterator[str]:
+    """The lines of the tree. A child stands below the row it was made from, an eliminated one with its reason."""
+    by_id = {row.id: row for row in rows}
+    for row in rows:
+        depth = _depth(row, by_id)
+        indent = "   " * depth
+        branch = indent[:-3] + "└─ " if depth else ""
+        yield f"{branch}{_headline(row)}"
+        parent = by_id.get(row.parent_id)
+        text = row.text if parent is None else mark_changes(parent.text, row.text, colour=colour)
+        # What an eliminated row says is shown too: that is what one looks for here.
+        yield from (f"{indent}   {line}" for line in text.splitlines())
+        if row.output:
+            yield f"{indent}   => {_short(row.output, RESPONSE_SHOWN)}"
+        yield ""
+
+
+def list_lineages(rows: Iterable[Evolution], limit: int) -> Iterator[str]:
+    """A line for each of the first `limit` lineages: id, a mark for every round (+ kept, - eliminated), first words."""
+    for seed_id, lineage in islice(groupby(rows, key=lambda row: row.seed_id), limit):
+        members = list(lineage)
+        marks = "".join("+" if row.kept else "-" for row in members if row.round)
+        yield f"{seed_id}  {marks:6} {_short(members[0].instruction, TITLE_SHOWN)}"
+
+
+def mark_changes(before: str, after: str, *, colour: bool = False) -> str:
+    """The later text with the words that are new marked, and those that are gone put in."""
+    added, removed = (ADDED, REMOVED) if colour else (PLAIN_ADDED, PLAIN_REMOVED)
+    old, new = _tokens(before), _tokens(after)
+    if max(len(old), len(new)) > LONGEST_COMPARED:
+        return after
+    pieces: list[str] = []
+    for kind, i, j, k, m in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            pieces.append("".join(new[k:m]))
+            continue
+        pieces.append(_mark("".join(old[i:j]), removed))
+        pieces.append(_mark("".join(new[k:m]), added))
+    return "".join(pieces)
+
+
+def _tokens(text: str) -> list[str]:
+    """Words with the space behind them, so that a change of words is not a change of everything after."""
+    tokens: list[str] = []
+    for word in text.split(" "):
+        tokens += [word, " "]
+    return tokens[:-1]
+
+
+def _mark(text: str, marks: tuple[str, str]) -> str:
+    return f"{marks[0]}{text}{marks[1]}" if text.strip() else text
+
+
+def _depth(row: Evolution, by_id: dict[str, Evolution]) -> int:
+    depth = 0
+    while row.parent_id in by_id:
+        row = by_id[row.parent_id]
+        depth += 1
+    return depth
+
+
+def _headline(row: Evolution) -> str:
+    what = f"round {row.round}, {row.operator}" if row.round else "seed"
+    difficulty = "" if row.difficulty is None else f", difficulty {row.difficulty:g}"
+    if row.kept:
+        return f"{row.id}  {what}{difficulty}"
+    return f"{row.id}  {what}{difficulty}  ELIMINATED at {row.stage}: {row.reason} ({row.detail})"
+
+
+def _short(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "\u2026"

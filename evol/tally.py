@@ -1,0 +1,42 @@
+"""What a run has done so far, counted as it happens: for the progress display and the last words of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from evol.records import Evolution, Usage
+
+
+@dataclass
+class Tally:
+    """Counts of one process at work on a run.
+
+    `calls` were sent to a teacher (retries included), `replayed` were answered from the journal, `failed_tries` failed
+    and were asked again or given up. Tokens are of answers to `calls` only: what this process paid for.
+    """
+
+    seeds: int = 0
+    rounds: int = 0
+    seeds_done: int = 0
+    calls: int = 0
+    replayed: int = 0
+    failed_tries: int = 0
+    in_flight: int = 0
+    paid: Usage = field(default_factory=Usage)
+    attempts: Counter[int] = field(default_factory=Counter)  # by round
+    kept: Counter[int] = field(default_factory=Counter)  # by round
+    eliminated: Counter[str] = field(default_factory=Counter)  # by reason
+
+    def count_row(self, row: Evolution) -> None:
+        """One row is settled."""
+        self.attempts[row.round] += 1
+        if row.kept:
+            self.kept[row.round] += 1
+        else:
+            self.eliminated[row.reason] += 1
+
+    @property
+    def share_done(self) -> float:
+        """From 0 to 1, by rows settled."""
+        return self.attempts.total() / (self.seeds * (self.rounds + 1)) if self.seeds else 0.0

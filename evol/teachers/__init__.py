@@ -1,0 +1,18 @@
+"""Teachers: whoever answers a `Request`. Nothing outside of this room knows a provider."""
+
+from __future__ import annotations
+
+from evol.teachers.base import Teacher, completion_body, read_completion
+from evol.teachers.named import TEACHER_KINDS, Endpoint, parse_spec, teacher_named
+from evol.teachers.scripted import ScriptedTeacher
+
+__all__ = [
+    "TEACHER_KINDS",
+    "Endpoint",
+    "ScriptedTeacher",
+    "Teacher",
+    "completion_body",
+    "parse_spec",
+    "read_completion",
+    "teacher_named",
+]

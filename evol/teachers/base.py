@@ -1,0 +1,125 @@
+"""What a teacher is, and how its reply is read.
+
+A teacher returns the body of a chat completion as bytes, in the form that OpenAI's API gave the field, whoever or
+whatever wrote it. The bytes are what the journal keeps; reading them is a pure function, so a better reader can be run
+over replies that were paid for long ago.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic_core import from_json
+
+from evol.errors import BadReply, RequestRefused
+from evol.records import Answer, Request, Usage
+
+THINKING = re.compile(r"\A\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>\s*", re.DOTALL)
+
+
+class Teacher(Protocol):
+    """Whoever answers.
+
+    `model` names it in rows and digests. `demo` says that rules wrote its replies, not a model. `notices` are lines for
+    the user about what the teacher could not take.
+    """
+
+    model: str
+    demo: bool
+    notices: list[str]
+
+    async def send(self, request: Request) -> bytes:
+        """One request, one reply: the body of a chat completion. Raises `CallFailed` or `TeacherError`. No retries."""
+        ...
+
+    async def describe(self) -> Description:
+        """What the teacher says of itself; costs nothing. Raises as `send` does."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of its connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """`where` it is, how it is made to reply in JSON, and its context in tokens where that is known."""
+
+    where: str
+    json_mode: str
+    context: int | None = None
+
+
+def read_completion(body: bytes, max_tokens: int) -> Answer:
+    """The reply in the body of a chat completion.
+
+    Raises `BadReply` for what is worth asking again: not JSON, no choices, no text, or cut (`finish_reason` "length")
+    although the tokens used stayed below `max_tokens`. A reply cut at its cap is an `Answer` marked as truncated.
+    Raises `RequestRefused` where the provider's filter withheld the reply.
+    """
+    try:
+        completion = from_json(body)
+    except ValueError as error:
+        raise BadReply(f"the reply is not JSON: {_excerpt(body)}") from error
+    choice = _first_choice(completion)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise BadReply("the reply's first choice has no message")
+    usage = _usage(completion.get("usage"))
+    finish = choice.get("finish_reason")
+    if finish == "content_filter":
+        raise RequestRefused("the provider's content filter withheld the reply")
+    text, reasoning = _split_reasoning(message)
+    truncated = finish == "length"
+    if truncated and 0 < usage.completion_tokens < max_tokens:
+        raise BadReply(f"the reply was cut after {usage.completion_tokens} of {max_tokens} tokens")
+    if not text.strip() and not truncated:
+        raise BadReply("the reply is empty")
+    return Answer(text, reasoning, truncated, usage)
+
+
+def completion_body(text: str, prompt: str, model: str, finish_reason: str = "stop") -> bytes:
+    """The body of a chat completion for teachers that are no server; tokens are estimated at four characters each."""
+    message = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(text) // 4 + 1}
+    choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
+    return json.dumps({"object": "chat.completion", "model": model, "choices": choices, "usage": usage}).encode()
+
+
+def well_formed(text: str) -> str:
+    """The text without lone surrogates, which JSON can carry and UTF-8 cannot: U+FFFD stands in for each."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _first_choice(completion: object) -> dict[str, Any]:
+    choices = completion.get("choices") if isinstance(completion, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise BadReply("the reply has no choices")
+    return choices[0]
+
+
+def _usage(usage: object) -> Usage:
+    def count(name: str) -> int:
+        value = usage.get(name) if isinstance(usage, dict) else None
+        return value if isinstance(value, int) and value > 0 else 0
+
+    return Usage(count("prompt_tokens"), count("completion_tokens"))
+
+
+def _split_reasoning(message: dict[str, Any]) -> tuple[str, str]:
+    """The text and the reasoning: servers give it as a field of its own or before a closing `</think>`."""
+    content = message.get("content")
+    text = well_formed(content) if isinstance(content, str) else ""
+    field = message.get("reasoning_content") or message.get("reasoning")
+    reasoning = well_formed(field) if isinstance(field, str) else ""
+    thinking = THINKING.match(text)
+    if thinking and not reasoning:
+        return text[thinking.end() :], thinking[1].strip()
+    return text, reasoning
+
+
+def _excerpt(body: bytes) -> str:
+    return repr(body[:80].decode("utf-8", "replace"))

@@ -1,0 +1,221 @@
+"""Any server that speaks OpenAI's chat completions, through the `openai` package.
+
+The package gives the configuration, the authentication and the vocabulary of errors; its retries are off, for `ask.py`
+owns them, and its response models are not built: the raw body goes to the journal. Foreign errors are translated here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from evol.errors import RateLimited, RequestRefused, TeacherError, Unavailable
+from evol.records import Request
+from evol.teachers.base import Description
+
+QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+NO_SCHEMA_STATUSES = frozenset({400, 422, 500, 501})  # how servers say that they know no JSON schema
+RENAMED = {"max_tokens": "max_completion_tokens"}  # OpenAI's reasoning models know only the second
+DROPPABLE = frozenset({"temperature", "top_p"})  # ... and no sampling but their own
+CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
+
+
+class _Refused(Exception):
+    """An error status that another form of the request may avoid; where none does, `outcome` is raised."""
+
+    def __init__(self, status: int, parameter: str | None, outcome: RequestRefused | Unavailable) -> None:
+        super().__init__(str(outcome))
+        self.status = status
+        self.parameter = parameter or ""
+        self.outcome = outcome
+
+
+class OpenAITeacher:
+    """One model at one base URL.
+
+    What the server turns out not to take is remembered for the run: a JSON schema (then replies are read from plain
+    text), the name `max_tokens`, sampling parameters. `notices` says so, a line each. `takes_schema` is None until the
+    first reply to a request with a schema.
+    """
+
+    demo = False
+
+    def __init__(self, model: str, url: str, key: str, timeout: float, *, key_variable: str) -> None:
+        self.model = model
+        self.url = url
+        self.notices: list[str] = []
+        self.takes_schema: bool | None = None
+        self._key = key
+        self._key_variable = key_variable
+        self._timeout = timeout
+        self._sent_as: dict[str, str] = {}  # parameter -> the name it is sent under; "" is not sent
+        self._answered = False
+        self._client: openai.AsyncOpenAI | None = None
+
+    async def send(self, request: Request) -> bytes:
+        try:
+            if request.schema is None or self.takes_schema is False:
+                return await self._post(request, with_schema=False)
+            return await self._with_schema(request)
+        except _Refused as refused:
+            raise refused.outcome from refused
+
+    async def describe(self) -> Description:
+        """The context is known where the server's list of models tells it (vLLM, llama-server, OpenRouter)."""
+        json_mode = {
+            True: "a JSON schema is taken",
+            False: "no JSON schema is taken: plain text, read tolerantly",
+            None: "not tried yet",
+        }[self.takes_schema]
+        try:
+            listed = await self._exchange(self._open().get("/models", cast_to=httpx2.Response))
+            models = listed.json()["data"]
+            own = next((m for m in models if m["id"] == self.model), models[0] if len(models) == 1 else {})
+            known = own | (own.get("meta") or {})
+        except (_Refused, ValueError, KeyError, TypeError, AttributeError):
+            return Description(self.url, json_mode)  # a server may answer well and list nothing
+        context = next((known[name] for name in CONTEXT_FIELDS if isinstance(known.get(name), int)), None)
+        return Description(self.url, json_mode, context)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def _open(self) -> openai.AsyncOpenAI:
+        if self._client is None:
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key or "none",
+                base_url=self.url,
+                max_retries=0,
+                timeout=self._timeout,
+                # Whoever bounds what it reads asks for it unpacked.
+                default_headers={"Accept-Encoding": "identity"},
+                http_client=openai.DefaultAioHttpClient(
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+                ),
+            )
+        return self._client
+
+    async def _with_schema(self, request: Request) -> bytes:
+        try:
+            reply = await self._post(request, with_schema=True)
+        except _Refused as refused:
+            if self.takes_schema or refused.status not in NO_SCHEMA_STATUSES:
+                raise
+            return await self._without_schema(request, refused)
+        self.takes_schema = True
+        return reply
+
+    async def _without_schema(self, request: Request, refused: _Refused) -> bytes:
+        """The same question in plain words. Only where that works is the schema what the server could not take."""
+        plain = await self._post(request, with_schema=False)
+        if refused.status >= 500:
+            # It may have been chance: only a server that fails on the schema once more cannot take it.
+            try:
+                reply = await self._post(request, with_schema=True)
+            except _Refused as again:
+                if again.status != refused.status:
+                    return plain
+            else:
+                self.takes_schema = True
+                return reply
+        self.takes_schema = False
+        self.notices.append(f"{self.model} takes no JSON schema: its judgements are read from plain text")
+        return plain
+
+    async def _post(self, request: Request, *, with_schema: bool) -> bytes:
+        while True:
+            body = self._body(request, with_schema=with_schema)
+            try:
+                # The low-level call: the package's typed one costs four times the CPU for models nobody reads.
+                reply = await self._exchange(self._open().post("/chat/completions", cast_to=httpx2.Response, body=body))
+            except _Refused as refused:
+                if not self._adapt(refused, body):
+                    raise
+            else:
+                self._answered = True
+                return reply.content
+
+    def _body(self, request: Request, *, with_schema: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self.model, "messages": request.messages}
+        for name in ("max_tokens", "temperature", "top_p"):
+            value = getattr(request.sampling, name)
+            sent_as = self._sent_as.get(name, name)
+            if value is not None and sent_as:
+                body[sent_as] = value
+        if with_schema:
+            schema = {"name": request.stage, "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+    def _adapt(self, refused: _Refused, body: Mapping[str, Any]) -> bool:
+        """Whether the request can be sent in another form, by what the error names as the parameter at fault."""
+        name = refused.parameter
+        if refused.status != 400 or name not in body:
+            return False
+        if name in RENAMED:
+            self._sent_as[name] = RENAMED[name]
+            return True
+        if name in DROPPABLE:
+            if name not in self._sent_as:
+                self.notices.append(f"{self.model} does not take `{name}`: it is asked without")
+            self._sent_as[name] = ""
+            return True
+        return False
+
+    async def _exchange(self, call: Awaitable[httpx2.Response]) -> httpx2.Response:
+        """The response, or our error for theirs."""
+        try:
+            # A deadline of our own: the client's starts anew with every byte that arrives.
+            async with asyncio.timeout(self._timeout):
+                return await call
+        except TimeoutError as error:
+            raise Unavailable(f"no reply from {self.url} in {self._timeout:g} s") from error
+        except openai.APIStatusError as error:
+            raise self._status_failure(error) from error
+        except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.ConnectError) and not self._answered:
+                raise TeacherError(
+                    f"cannot connect to {self.url} for {self.model}: is the server running there?"
+                ) from error
+            raise Unavailable(f"no reply from {self.url}: {type(error.__cause__ or error).__name__}") from error
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            raise Unavailable(self._redact(f"{type(error).__name__} from {self.url}: {error}")) from error
+
+    def _status_failure(self, error: openai.APIStatusError) -> Exception:
+        status, said = error.status_code, self._redact(_message(error))
+        if status == 401:
+            remedy = f"check {self._key_variable}" if self._key else f"set {self._key_variable} in the environment"
+            return TeacherError(f"{self.url} refused the key for {self.model} (401): {remedy}")
+        if status == 404:
+            return TeacherError(f"{self.url} knows no model {self.model!r}, or is no such API (404): {said}")
+        if status in (402, 403) or (status == 429 and error.code in QUOTA_CODES):
+            return TeacherError(f"{self.url} refused {self.model} ({status}): {said}")
+        if status == 429:
+            return RateLimited(f"{self.url} asks to wait (429): {said}", _retry_after(error.response.headers))
+        if status in (408, 409) or status >= 500:
+            return _Refused(status, None, Unavailable(f"{self.url} failed ({status}): {said}"))
+        return _Refused(status, error.param, RequestRefused(f"{self.url} refused the request ({status}): {said}"))
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """What the server said, on one line and not endless."""
+    body = error.body
+    said = body.get("message") if isinstance(body, dict) else body
+    return " ".join(str(said or error.message).split())[:300]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, where the teacher says it in seconds."""
+    try:
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
