@@ -9,7 +9,8 @@
     ├── RunMissing          1    a folder without a run in it
     ├── FolderInUse         3    another process is at work in the run's folder
     ├── CannotWrite         4    the disk refuses
-    └── TeacherError        5    the teacher refuses or is unreachable: no further call makes sense
+    ├── TeacherError        5    the teacher refuses or is unreachable: no further call makes sense
+    └── Interrupted       130    the user stopped it
     CallFailed                   one call failed; it never leaves `ask.py`
     ├── Unavailable              no reply: retried
     ├── RateLimited              the teacher asks to wait: retried, and not counted as a try
@@ -30,6 +31,7 @@ __all__ = [
     "DriftError",
     "EvolError",
     "FolderInUse",
+    "Interrupted",
     "JournalDamaged",
     "RateLimited",
     "RequestRefused",
@@ -90,6 +92,12 @@ class TeacherError(EvolError):
     """The teacher refuses or is unreachable, and no further call makes sense."""
 
     exit_code = 5
+
+
+class Interrupted(EvolError):
+    """The user stopped it."""
+
+    exit_code = 130
 
 
 class CallFailed(Exception):

@@ -14,8 +14,6 @@ import evol
 from evol.cli import review, run, teachers, templates
 from evol.errors import EvolError
 
-INTERRUPTED = 130
-
 app = typer.Typer(
     name="evol",
     help="Evolve a seed file of instructions into harder, cleaner, documented training data (Evol-Instruct).",
@@ -55,9 +53,6 @@ def main() -> None:
     except EvolError as error:
         typer.echo(f"evol: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("evol: interrupted; what was answered is kept, and the same command goes on from there", err=True)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever reads us has had enough (`evol show ... | head`).
         sys.stderr.close()

@@ -70,6 +70,7 @@ def run(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Evolve a seed file. The same command again continues where it stopped and pays for nothing twice."""
     from evol.engine import execute, prepare
+    from evol.errors import Interrupted
     from evol.recipe import resolve
 
     flags: dict[str, Any] = {
@@ -102,7 +103,11 @@ def run(  # noqa: PLR0913 - one parameter for each option
         return
     from evol.cli.progress import watch
 
-    outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed, watch=watch(quiet=quiet))
+    try:
+        outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed, watch=watch(quiet=quiet))
+    except KeyboardInterrupt as stop:
+        folder = prepared.recipe.folder
+        raise Interrupted(f"interrupted; what was answered is safe in {folder}, the same command goes on") from stop
     if not quiet:
         _say_outcome(outcome)
 

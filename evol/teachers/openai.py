@@ -8,9 +8,10 @@ and nowhere else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 
@@ -179,11 +180,12 @@ class OpenAITeacher:
         except openai.APIStatusError as error:
             raise self._status_failure(error) from error
         except openai.APIConnectionError as error:
-            if isinstance(error.__cause__, httpx2.ConnectError) and not self._answered:
+            causes = list(_causes(error))
+            if not self._answered and any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes):
                 raise TeacherError(
                     f"cannot connect to {self.url} for {self.model}: is the server running there?"
                 ) from error
-            raise Unavailable(f"no reply from {self.url}: {type(error.__cause__ or error).__name__}") from error
+            raise Unavailable(f"no reply from {self.url}: {type(causes[-1]).__name__}") from error
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             raise Unavailable(self._redact(f"{type(error).__name__} from {self.url}: {error}")) from error
 
@@ -204,6 +206,13 @@ class OpenAITeacher:
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from: the layers above the transport call a refused connection a time-out."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _message(error: openai.APIStatusError) -> str:

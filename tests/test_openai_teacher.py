@@ -1,0 +1,211 @@
+"""The OpenAI-compatible teacher, against a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import closing
+from socket import socket
+
+import pytest
+
+from benchmarks.mock_teacher import Call, MockTeacher, Reply, completion
+from evol.errors import CallFailed, EvolError, RateLimited, RequestRefused, TeacherError, Unavailable
+from evol.records import Request, Sampling
+from evol.teachers import read_completion
+from evol.teachers.base import Description
+from evol.teachers.openai import OpenAITeacher
+
+KEY = "sk-canary-0123456789"
+PLAIN = Request("respond", "Be kind.", "Say hello.", Sampling(64, 1.0, 0.9))
+SCHEMA = {"type": "object", "properties": {"difficulty": {"type": "integer"}}}
+JUDGE = Request("judge", "Judge.", "This.", Sampling(64), schema=SCHEMA)
+
+Handler = Callable[[Call], Reply]
+
+
+def teacher_of(url: str, *, key: str = KEY, timeout: float = 10.0) -> OpenAITeacher:
+    return OpenAITeacher("mock", url, key, timeout, key_variable="OPENAI_API_KEY")
+
+
+def send(teacher: OpenAITeacher, *requests: Request) -> list[str]:
+    """The texts of the replies to these requests, one after the other."""
+
+    async def all_of_them() -> list[str]:
+        try:
+            bodies = [await teacher.send(request) for request in requests]
+        finally:
+            await teacher.close()
+        return [read_completion(body, 64).text for body in bodies]
+
+    return asyncio.run(all_of_them())
+
+
+def error(status: int, code: str = "", param: str = "", message: str = "no", **headers: str) -> Reply:
+    body = {"error": {"message": message, "code": code or None, "param": param or None}}
+    return Reply(status, json.dumps(body).encode(), {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_the_request_arrives_as_it_was_put() -> None:
+    calls: list[Call] = []
+
+    def handle(call: Call) -> Reply:
+        calls.append(call)
+        return Reply(body=completion("hello", call))
+
+    with MockTeacher(handle) as server:
+        assert send(teacher_of(server.url), PLAIN) == ["hello"]
+    assert calls[0].body == {
+        "model": "mock",
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Say hello."}],
+        "max_tokens": 64,
+        "temperature": 1.0,
+        "top_p": 0.9,
+    }
+    assert calls[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "says"),
+    [
+        (error(401), TeacherError, "OPENAI_API_KEY"),
+        (error(402), TeacherError, "402"),
+        (error(403), TeacherError, "403"),
+        (error(404, "model_not_found"), TeacherError, "mock"),
+        (error(429, "insufficient_quota"), TeacherError, "429"),
+        (error(429), RateLimited, "wait"),
+        (error(400), RequestRefused, "400"),
+        (error(413), RequestRefused, "413"),
+        (error(422), RequestRefused, "422"),
+        (error(408), Unavailable, "408"),
+        (error(409), Unavailable, "409"),
+        (error(500), Unavailable, "500"),
+        (error(503), Unavailable, "503"),
+        (Reply(502, b"<html>bad gateway</html>"), Unavailable, "502"),
+        (Reply(fault="drop"), Unavailable, "no reply"),
+        (Reply(body=b'{"choices": []}' * 99, fault="truncated"), Unavailable, "no reply"),
+    ],
+)
+def test_each_failure_is_of_the_class_that_says_what_to_do(reply: Reply, expected: type[Exception], says: str) -> None:
+    with MockTeacher(lambda _: reply) as server, pytest.raises(expected, match=says):
+        send(teacher_of(server.url), PLAIN)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("0.5", 0.5), ("soon", None)])
+def test_the_wait_a_server_asks_for_is_read(said: str, seconds: float | None) -> None:
+    with MockTeacher(lambda _: error(429, retry_after=said)) as server, pytest.raises(RateLimited) as failure:
+        send(teacher_of(server.url), PLAIN)
+    assert failure.value.retry_after == seconds
+
+
+def test_a_server_that_says_nothing_is_left_when_time_is_up() -> None:
+    with MockTeacher(lambda _: Reply(fault="hang")) as server, pytest.raises(Unavailable, match=r"0\.2 s"):
+        send(teacher_of(server.url, timeout=0.2), PLAIN)
+
+
+def test_a_closed_port_is_told_at_once() -> None:
+    with closing(socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(TeacherError, match="is the server running"):
+        send(teacher_of(f"http://127.0.0.1:{port}/v1"), PLAIN)
+
+
+def test_without_a_key_the_remedy_is_to_set_it() -> None:
+    with MockTeacher(lambda _: error(401)) as server, pytest.raises(TeacherError, match="set OPENAI_API_KEY"):
+        send(teacher_of(server.url, key=""), PLAIN)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+def test_a_key_that_the_server_repeats_is_not_shown(status: int) -> None:
+    expected = (EvolError, CallFailed)
+    with MockTeacher(lambda _: error(status, message=f"bad key {KEY}")) as server, pytest.raises(expected) as failure:
+        send(teacher_of(server.url), PLAIN)
+    assert KEY not in str(failure.value)
+
+
+def test_a_schema_is_asked_for() -> None:
+    calls: list[Call] = []
+
+    def handle(call: Call) -> Reply:
+        calls.append(call)
+        return Reply(body=completion("{}", call))
+
+    with MockTeacher(handle) as server:
+        teacher = teacher_of(server.url)
+        send(teacher, JUDGE)
+    asked = calls[0].body["response_format"]
+    assert (asked["type"], asked["json_schema"]["schema"]) == ("json_schema", SCHEMA)
+    assert teacher.takes_schema is True
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_server_that_takes_no_schema_is_asked_in_plain_text_from_then_on(status: int) -> None:
+    with_schema = 0
+
+    def handle(call: Call) -> Reply:
+        nonlocal with_schema
+        if "response_format" in call.body:
+            with_schema += 1
+            return error(status)
+        return Reply(body=completion("plain", call))
+
+    with MockTeacher(handle) as server:
+        teacher = teacher_of(server.url)
+        assert send(teacher, JUDGE, JUDGE, JUDGE) == ["plain"] * 3
+    assert with_schema <= 2
+    assert "no JSON schema" in teacher.notices[0]
+
+
+def test_one_chance_failure_is_not_taken_for_a_missing_schema() -> None:
+    def handle(call: Call) -> Reply:
+        if "response_format" in call.body and not call.seen:
+            return error(500)
+        return Reply(body=completion("with" if "response_format" in call.body else "plain", call))
+
+    with MockTeacher(handle) as server:
+        teacher = teacher_of(server.url)
+        assert send(teacher, JUDGE, JUDGE) == ["with", "with"]
+    assert teacher.notices == []
+
+
+@pytest.mark.parametrize(
+    ("refused", "sent"),
+    [("max_tokens", {"max_completion_tokens": 64, "temperature": 1.0, "top_p": 0.9}), ("top_p", {"max_tokens": 64})],
+)
+def test_a_parameter_the_model_does_not_take_is_sent_otherwise(refused: str, sent: dict[str, float]) -> None:
+    calls: list[Call] = []
+
+    def handle(call: Call) -> Reply:
+        calls.append(call)
+        if refused in call.body:
+            return error(400, "unsupported_parameter", refused)
+        return Reply(body=completion("hello", call))
+
+    with MockTeacher(handle) as server:
+        assert send(teacher_of(server.url), PLAIN, PLAIN) == ["hello", "hello"]
+    assert len(calls) == 3
+    assert sent.items() <= calls[-1].body.items()
+
+
+@pytest.mark.parametrize(
+    ("models", "context"),
+    [
+        ([{"id": "mock", "max_model_len": 8192}], 8192),
+        ([{"id": "other", "context_length": 1}, {"id": "mock", "context_length": 4096}], 4096),
+        ([{"id": "file.gguf", "meta": {"n_ctx_train": 2048}}], 2048),
+        ([{"id": "mock"}], None),
+        ("nonsense", None),
+    ],
+)
+def test_the_context_is_told_where_the_server_knows_it(models: object, context: int | None) -> None:
+    async def describe(url: str) -> Description:
+        teacher = teacher_of(url)
+        try:
+            return await teacher.describe()
+        finally:
+            await teacher.close()
+
+    with MockTeacher(models=models) as server:
+        assert asyncio.run(describe(server.url)).context == context
