@@ -74,7 +74,8 @@ class Prepared:
             "form of a judgement": _digest(JUDGEMENT_SCHEMA),
         }
         for name, operator in pack.operators.items():
-            parts[f"choices of operator {name}"] = json.dumps(operator.choices)
+            if operator.choices:
+                parts[f"choices of operator {name}"] = json.dumps(operator.choices)
         for name, template in pack.templates.items():
             if name != "score" or recipe.score_seeds:
                 parts[f"template {name}"] = template.digest

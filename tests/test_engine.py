@@ -316,8 +316,11 @@ def test_five_per_cent_of_faults_change_nothing_but_the_calls(seed_file: SeedFil
     assert (run.path / "eliminated.jsonl").read_bytes() == (expected.path / "eliminated.jsonl").read_bytes()
 
 
-def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_committed_twice(seed_file: SeedFile) -> None:
-    seeds, kills, concurrency = seed_file(40), 20, 8
+@pytest.mark.parametrize(("count", "kills"), [(40, 20), pytest.param(400, 200, marks=pytest.mark.torture)])
+def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_committed_twice(
+    seed_file: SeedFile, count: int, kills: int
+) -> None:
+    seeds, concurrency = seed_file(count), 8
     with MockTeacher(latency=0.001) as server:
         whole = evol.run(seeds, teacher=server.spec, out="outputs/whole", concurrency=3)
         needed = server.requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ def stats(
 ) -> None:
     """Figures of a run by round and operator: kept, eliminated by reason, difficulty, words, tokens."""
     from evol.review import load
+    from evol.review.stats import PAPER_DIFFICULTY
 
     figures = load(run).stats()
     if as_json:
@@ -33,9 +35,10 @@ def stats(
         f"{total.kept:,} kept, {total.eliminated.total():,} eliminated"
     )
     typer.echo()
-    _print_groups("round", {str(number): group for number, group in sorted(figures.by_round.items())})
+    by_round = {str(number): group for number, group in sorted(figures.by_round.items())}
+    _print_groups("round", by_round, {str(number): mean for number, mean in PAPER_DIFFICULTY.items()})
     typer.echo()
-    _print_groups("operator", dict(sorted(figures.by_operator.items())))
+    _print_groups("operator", dict(sorted(figures.by_operator.items())), {})
 
 
 def show(
@@ -57,12 +60,15 @@ def show(
         typer.echo(line)
 
 
-def _print_groups(name: str, groups: dict[str, Group]) -> None:
-    typer.echo(f"{name:20}{'rows':>8}{'kept':>8}{'difficulty':>12}{'words added':>13}{'tokens/kept':>13}  eliminated")
+def _print_groups(name: str, groups: dict[str, Group], paper: Mapping[str, float]) -> None:
+    beside = f"{'(paper)':>9}" if paper else ""
+    head = f"{name:20}{'rows':>8}{'kept':>8}{'difficulty':>12}{beside}{'words added':>13}{'tokens/kept':>13}"
+    typer.echo(f"{head}  eliminated")
     for key, group in groups.items():
+        beside = f"{_mean(paper.get(key)):>9}" if paper else ""
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in group.eliminated.most_common())
         typer.echo(
-            f"{key:20}{group.attempts:>8,}{group.kept:>8,}{_mean(group.mean_difficulty):>12}"
+            f"{key:20}{group.attempts:>8,}{group.kept:>8,}{_mean(group.mean_difficulty):>12}{beside}"
             f"{_mean(group.mean_words_added, 1):>13}{_mean(group.tokens_per_kept, 0):>13}  {reasons}".rstrip()
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +56,13 @@ def check(
     asyncio.run(_check(spec, keys, timeout))
 
 
+def _is_json(text: str) -> bool:
+    try:
+        return "fruit" in json.loads(text)
+    except (ValueError, TypeError):
+        return False
+
+
 async def _check(spec: str, keys: dict[str, str], seconds_to_wait: float) -> None:
     from evol.errors import CallFailed, TeacherError
     from evol.records import Request, Sampling
@@ -74,7 +82,9 @@ async def _check(spec: str, keys: dict[str, str], seconds_to_wait: float) -> Non
         await teacher.close()
     typer.echo(f"model    {teacher.model} ({about.where})")
     typer.echo(f"latency  {seconds * 1000:.0f} ms for {answer.usage.completion_tokens} tokens")
-    typer.echo(f"json     {about.json_mode}")
+    typer.echo(
+        f"json     {about.json_mode}, and the reply {'keeps' if _is_json(answer.text) else 'does NOT keep'} to it"
+    )
     typer.echo(f"context  {f'{about.context:,} tokens' if about.context else 'not told'}")
     typer.echo(f"reply    {' '.join(answer.text.split())[:200]}")
     for notice in teacher.notices:

@@ -9,6 +9,9 @@ from typing import Any
 
 from evol.records import Evolution
 
+# Mean difficulty by round as ChatGPT rated it, round 0 being the seeds (WizardLM, arXiv 2304.12244, section 4.3).
+PAPER_DIFFICULTY = {0: 3.0, 1: 5.4, 2: 6.35, 3: 6.84, 4: 7.08}
+
 
 @dataclass
 class Group:
@@ -20,6 +23,7 @@ class Group:
     tokens: int = 0  # of all attempts
     scored: int = 0
     difficulty_sum: float = 0.0
+    evolved: int = 0  # kept rows that have a parent
     words_added_sum: int = 0
 
     def add(self, row: Evolution) -> None:
@@ -30,6 +34,7 @@ class Group:
             self.eliminated[row.reason] += 1
             return
         self.kept += 1
+        self.evolved += bool(row.parent_id)
         self.words_added_sum += row.words_added
         if row.difficulty is not None:
             self.scored += 1
@@ -42,8 +47,8 @@ class Group:
 
     @property
     def mean_words_added(self) -> float | None:
-        """Words a kept row has more than its parent."""
-        return self.words_added_sum / self.kept if self.kept else None
+        """Words a kept evolution has more than its parent."""
+        return self.words_added_sum / self.evolved if self.evolved else None
 
     @property
     def tokens_per_kept(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import groupby, islice
@@ -26,7 +27,12 @@ def draw_tree(rows: list[Evolution], *, colour: bool = False) -> Iterator[str]:
         branch = indent[:-3] + "└─ " if depth else ""
         yield f"{branch}{_headline(row)}"
         parent = by_id.get(row.parent_id)
-        text = row.text if parent is None else mark_changes(parent.text, row.text, colour=colour)
+        # What breadth makes is new as a whole: there is nothing to compare.
+        text = (
+            row.text
+            if parent is None or row.family == "breadth"
+            else mark_changes(parent.text, row.text, colour=colour)
+        )
         # What an eliminated row says is shown too: that is what one looks for here.
         yield from (f"{indent}   {line}" for line in text.splitlines())
         if row.output:
@@ -59,11 +65,8 @@ def mark_changes(before: str, after: str, *, colour: bool = False) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    """Words with the space behind them, so that a change of words is not a change of everything after."""
-    tokens: list[str] = []
-    for word in text.split(" "):
-        tokens += [word, " "]
-    return tokens[:-1]
+    """Words, and the white space between them."""
+    return re.findall(r"\s+|\S+", text)
 
 
 def _mark(text: str, marks: tuple[str, str]) -> str:

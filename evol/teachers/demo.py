@@ -98,7 +98,9 @@ class DemoTeacher:
             text = _evolve(request.operator, values["instruction"], values.get("data_format", ""))
         elif request.stage == "judge":
             text = _judge(values["parent"], values["child"])
-        elif request.stage == "score" and values:
+        elif request.stage == "score" and not values:
+            text = json.dumps({"fruit": "pear"})  # `evol teachers check` puts no instruction, but a question
+        elif request.stage == "score":
             text = json.dumps(
                 {"explanation": "counted, not understood", "difficulty": _difficulty(values["instruction"])}
             )
@@ -107,7 +109,7 @@ class DemoTeacher:
         return completion_body(text, request.system + request.user, self.model)
 
     async def describe(self) -> Description:
-        return Description("in this process", "always valid")
+        return Description("in this process", "rules write JSON")
 
     async def close(self) -> None:
         return None

@@ -70,7 +70,7 @@ class OpenAITeacher:
         """The context is known where the server's list of models tells it (vLLM, llama-server, OpenRouter)."""
         json_mode = {
             True: "a JSON schema is taken",
-            False: "no JSON schema is taken: plain text, read tolerantly",
+            False: "no schema is taken, so plain text is asked for",
             None: "not tried yet",
         }[self.takes_schema]
         try:

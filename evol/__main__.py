@@ -1,0 +1,5 @@
+"""`python -m evol`."""
+
+from evol.cli import main
+
+main()
