@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from evol.engine import Prepared
 from evol.records import Place, Stage, Usage
 
-CHARACTERS_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4  # of UTF-8: near enough for languages with and without spaces
 ADDED_TOKENS = 25  # what one step adds to an instruction: about 15 words
 JUDGEMENT_TOKENS = 60
 RESPONSE_TOKENS = 300
 ASSUMED = (
-    f"{CHARACTERS_PER_TOKEN} characters a token, {ADDED_TOKENS} tokens added in a round, "
+    f"{BYTES_PER_TOKEN} bytes of UTF-8 a token, {ADDED_TOKENS} tokens added in a round, "
     f"{JUDGEMENT_TOKENS} for a judgement, {RESPONSE_TOKENS} for a response"
 )
 
@@ -48,7 +48,7 @@ def forecast(prepared: Prepared) -> Forecast:
         counts[2] += reply
 
     for seed in pool.seeds:
-        size = len(seed.text) // CHARACTERS_PER_TOKEN + 1
+        size = len(seed.text.encode()) // BYTES_PER_TOKEN + 1
         if recipe.reanswer_seeds or not seed.output:
             add("respond", size, RESPONSE_TOKENS)
         if recipe.score_seeds:
@@ -73,5 +73,5 @@ def _fixed_tokens(prepared: Prepared, stage: Stage) -> int:
     for name, weight in weights.items():
         template = pack.templates[name]
         rendered = template.render(dict.fromkeys(template.names, ""), pack.words, 0, Place("forecast", 0, stage))
-        total += weight * len(rendered.system + rendered.user)
-    return round(total / sum(weights.values()) / CHARACTERS_PER_TOKEN)
+        total += weight * len((rendered.system + rendered.user).encode())
+    return round(total / sum(weights.values()) / BYTES_PER_TOKEN)

@@ -166,7 +166,7 @@ def _say_forecast(prepared: Prepared) -> None:
     typer.echo(f"Tokens are estimated: {ASSUMED}.")
     if (recipe.folder / "journal.db").is_file():
         answered = load(recipe.folder).count_answers()
-        typer.echo(f"{recipe.folder} holds {answered:,} answers already; those are not asked again.")
+        typer.echo(f"{recipe.folder} holds {answered:,} answers; what is asked again of them is not paid again.")
 
 
 def _say_outcome(outcome: Outcome) -> None:

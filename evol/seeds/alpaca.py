@@ -77,7 +77,7 @@ def read_alpaca(path: Path, *, strict: bool = False, limit: int | None = None) -
     for where, row in _rows(path):
         if limit is not None and len(seeds) >= limit:
             break
-        fields.update(row if isinstance(row, dict) else [f"({type(row).__name__})"])
+        fields.update(list(row) if isinstance(row, dict) else [f"({type(row).__name__})"])
         problem = _problem(row)
         if problem:
             bad_rows.append(f"{path}: {where}: {problem}")
