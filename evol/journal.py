@@ -163,9 +163,11 @@ class Journal:
                     with connection:
                         for work in batch:
                             connection.execute(work.statement, work.values)
+            # From here on nothing is written: an answer that cannot be kept must not be followed by one that can.
             except sqlite3.Error as error:
-                # From here on nothing is written: an answer that cannot be kept must not be followed by one that can.
                 self._failed = _translated(error, self.path)
+            except Exception as error:  # noqa: BLE001 - it is raised again in whoever waits for the batch
+                self._failed = error
             _settle(batch, self._failed)
         if connection is not None:
             connection.close()

@@ -1,10 +1,16 @@
-"""Counting words, in scripts with and without spaces."""
+"""Text: counting words in scripts with and without spaces, and what cannot be written as UTF-8."""
 
 from __future__ import annotations
 
 import re
 
-WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")
+# Accents, vowel points and vowel signs: they belong to the letter before them, which Python's \\w does not know.
+MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0970-\u0dff"
+    "\u0e31-\u0e4e\u0eb1-\u0ece\u102b-\u103e\u1056-\u109d\u17b4-\u17dd\u200c\u200d"
+)
+LETTERS = rf"[^\W_](?:[^\W_]+|[{MARKS}]+)*"
+WORD = re.compile(rf"{LETTERS}(?:['\u2019.-]{LETTERS})*")
 # Scripts that put no space between words, with about how many characters make one.
 UNSPACED = (
     (re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"), 2),  # Japanese and Chinese
@@ -25,3 +31,8 @@ def count_words(text: str) -> int:
             text, characters = script.subn(" ", text)
             total += -(-characters // characters_per_word)
     return total + len(WORD.findall(text))
+
+
+def well_formed(text: str) -> str:
+    """The text without lone surrogates, which JSON can carry and UTF-8 cannot: U+FFFD stands in for each."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

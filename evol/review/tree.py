@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import groupby, islice
 
@@ -16,10 +17,13 @@ PLAIN_REMOVED = ("[-", "-]")
 RESPONSE_SHOWN = 160
 LONGEST_COMPARED = 4000  # words; beyond it the two texts are shown without marks
 TITLE_SHOWN = 70
+WORDS = re.compile(r"\s*\S+|\s+\Z")  # each with the space before it
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model writes must not steer a terminal
 
 
 def draw_tree(rows: list[Evolution], *, colour: bool = False) -> Iterator[str]:
     """The lines of the tree. A child stands below the row it was made from, an eliminated one with its reason."""
+    rows = [_printable(row) for row in rows]
     by_id = {row.id: row for row in rows}
     for row in rows:
         depth = _depth(row, by_id)
@@ -51,26 +55,33 @@ def list_lineages(rows: Iterable[Evolution], limit: int) -> Iterator[str]:
 def mark_changes(before: str, after: str, *, colour: bool = False) -> str:
     """The later text with the words that are new marked, and those that are gone put in."""
     added, removed = (ADDED, REMOVED) if colour else (PLAIN_ADDED, PLAIN_REMOVED)
-    old, new = _tokens(before), _tokens(after)
+    old, new = WORDS.findall(before), WORDS.findall(after)
     if max(len(old), len(new)) > LONGEST_COMPARED:
         return after
+    # Compared without the space before them: a word on a new line is the same word.
+    matcher = SequenceMatcher(None, [word.strip() for word in old], [word.strip() for word in new], autojunk=False)
     pieces: list[str] = []
-    for kind, i, j, k, m in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+    for kind, i, j, k, m in matcher.get_opcodes():
         if kind == "equal":
             pieces.append("".join(new[k:m]))
-            continue
-        pieces.append(_mark("".join(old[i:j]), removed))
-        pieces.append(_mark("".join(new[k:m]), added))
+        else:
+            pieces += [_mark("".join(old[i:j]), removed), _mark("".join(new[k:m]), added)]
     return "".join(pieces)
 
 
-def _tokens(text: str) -> list[str]:
-    """Words, and the white space between them."""
-    return re.findall(r"\s+|\S+", text)
-
-
 def _mark(text: str, marks: tuple[str, str]) -> str:
-    return f"{marks[0]}{text}{marks[1]}" if text.strip() else text
+    """The text between the marks, the space before it outside of them."""
+    bare = text.lstrip()
+    return f"{text[: len(text) - len(bare)]}{marks[0]}{bare}{marks[1]}" if bare else text
+
+
+def _printable(row: Evolution) -> Evolution:
+    return replace(
+        row,
+        instruction=CONTROL.sub("", row.instruction),
+        input=CONTROL.sub("", row.input),
+        detail=CONTROL.sub("", row.detail),
+    )
 
 
 def _depth(row: Evolution, by_id: dict[str, Evolution]) -> int:
@@ -90,5 +101,5 @@ def _headline(row: Evolution) -> str:
 
 
 def _short(text: str, length: int) -> str:
-    line = " ".join(text.split())
+    line = CONTROL.sub("", " ".join(text.split()))
     return line if len(line) <= length else line[: length - 1] + "\u2026"

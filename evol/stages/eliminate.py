@@ -14,36 +14,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from evol.records import Answer, Reason, Stage, Verdict
+from evol.stages.refusals import REFUSAL
 from evol.stages.stop_words import ENGLISH, OTHERS
 from evol.words import count_words, split_words
 
 SORRY_WORDS = 80  # a response with "sorry" and fewer words is a refusal (WizardLM, section 3.3)
 OPENING = 200  # characters in which a refusal shows itself
-CANNOT = (
-    r"(?:can(?:no|')t|can not|could(?: not|n't)|won't|will not|am unable to|'m unable to|am not able to|'m not able to)"
-)
-DO = (
-    r"(?:help|assist|comply|fulfil|provide|do that|do this|answer|rewrite|create|write|generate|produce|complete|"
-    r"continue|engage|support|process|discuss|share|give)"
-)
-REFUSAL = re.compile(
-    "|".join(
-        (
-            rf"\bi(?: |(?=')){CANNOT} {DO}\b",
-            r"\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b",
-            r"\b(?:ich kann (?:ihnen |dir )?(?:dabei |damit |hierbei )?(?:leider )?nicht (?:helfen|weiterhelfen)|"
-            r"als (?:ki|sprachmodell))\b",
-            r"\bje ne (?:peux|suis) pas (?:vous |t')?(?:en mesure|aider|répondre|fournir)\b",
-            r"\bno puedo (?:ayudar|proporcionar|cumplir|responder|generar)",
-            r"\bnão posso (?:ajudar|fornecer|cumprir|responder|gerar)",
-            r"\bnon posso (?:aiutar|fornire|rispondere|soddisfare)",
-            r"я не могу (?:помочь|ответить|предоставить|выполнить)",
-            r"(?:お手伝い|お答え|対応|提供)(?:することは|は)?(?:でき(?:ません|かねます))",
-            r"(?:我无法|我不能|抱歉，我)(?:提供|帮助|协助|回答|满足|无法|不能)",
-            r"(?:도와드릴|제공할|답변할) 수 없습니다",
-        )
-    )
-)
+ABBREVIATION = re.compile(r"\b[A-Z]{2,}\b")  # US, IT and WHO are no stop words
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +90,11 @@ def scaffold_leak(seen: Rewrite) -> str | None:
 
 
 def unchanged(seen: Rewrite) -> str | None:
-    """The child is the parent, give or take case, spacing and punctuation."""
-    return "the same words as its parent" if split_words(seen.child) == split_words(seen.parent) else None
+    """The child is the parent, give or take case, spacing and punctuation; but C is not C++, and 7 + 3 not 7 % 3."""
+    parent, child = _straight(seen.parent), _straight(seen.child)
+    if split_words(child) != split_words(parent) or _signs(child) != _signs(parent):
+        return None
+    return "the same words as its parent"
 
 
 def over_budget(seen: Rewrite) -> str | None:
@@ -132,12 +112,11 @@ def hard_to_answer(seen: Response) -> str | None:
 
 
 def degenerate_response(seen: Response) -> str | None:
-    """The response is nothing but punctuation and stop words (the paper's rule 3)."""
-    words = set(split_words(seen.reply.text))
-    if not (words <= ENGLISH or (len(words) > 1 and words <= OTHERS)):
-        return None
-    # Symbols are content: an answer can be just an arrow, an inequality or a flag.
-    if any(not char.isascii() and unicodedata.category(char) in ("Sm", "Sc", "So") for char in seen.reply.text):
+    """The response is nothing but punctuation and stop words (the paper's rule 3); a sign can be an answer."""
+    text = seen.reply.text
+    words = set(split_words(text))
+    nothing = words <= ENGLISH or (len(words) > 1 and words <= OTHERS)
+    if not nothing or ABBREVIATION.search(text) or _signs(text):
         return None
     return "nothing but punctuation and stop words"
 
@@ -160,11 +139,19 @@ RESPONSE_RULES: tuple[Rule[Response], ...] = (
 
 
 def _refusal(text: str, context: str) -> str | None:
-    match = REFUSAL.search(_plain(text[:OPENING]))
-    if not match or match[0] in _plain(context):
-        return None
-    return f"it declines: {match[0]!r}"
+    """What is said in declining, unless the context says it too: then it is what the text is about."""
+    context = _straight(context).lower()
+    for match in REFUSAL.finditer(_straight(text[:OPENING]).lower()):
+        said = match["said"] or match[0]
+        if said not in context:
+            return f"it declines: {said!r}"
+    return None
 
 
-def _plain(text: str) -> str:
-    return text.lower().replace("\u2019", "'")
+def _straight(text: str) -> str:
+    return text.replace("\u2019", "'")
+
+
+def _signs(text: str) -> list[str]:
+    """The characters beside words that say something: signs of mathematics, currencies, arrows, emoji."""
+    return [char for char in text if char in "%#" or (unicodedata.category(char)[0] == "S" and char not in "`^|~")]

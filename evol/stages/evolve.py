@@ -30,9 +30,9 @@ async def evolve(context: Context, place: Place, operator: str, choices: dict[st
 def clean(text: str) -> str:
     """The text without what models like to wrap an instruction in: our section tags, one fence, one pair of quotes."""
     text = text.strip()
-    for wrapping in (SECTION, FENCED):
+    for wrapping in (SECTION, FENCED, SECTION):
         match = wrapping.match(text)
-        if match and "```" not in match["inside"]:
+        if match and (wrapping is SECTION or "```" not in match["inside"]):
             text = match["inside"].strip()
     for opening, closing in QUOTES:
         inside = text[1:-1]

@@ -5,22 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from evol.records import Place, Usage
 from evol.stages.context import Context
 from evol.stages.reading import read_object, strict_schema
+from evol.words import well_formed
 
 ASKED_AGAIN = 2  # how often a question is put again whose reply cannot be read
-Difficulty = Annotated[int, Field(ge=1, le=10)]
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number")
+    return value
+
+
+Difficulty = Annotated[int, Field(ge=1, le=10), BeforeValidator(_no_truth_value)]
+Text = Annotated[str, AfterValidator(well_formed)]
 
 
 class Judgement(BaseModel):
-    """The judge's verdict. `no_gain` is the paper's "equal"; `difficulty` runs from 1 to 10."""
+    """The judge's verdict. `no_gain` is the paper's "equal"; `difficulty` runs from 1 to 10.
+
+    What a judge writes beside these fields is passed over: it is no reason to pay for another verdict.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    explanation: str
+    explanation: Text
     no_gain: bool
     answerable: bool
     difficulty: Difficulty
@@ -31,7 +44,7 @@ class Score(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    explanation: str
+    explanation: Text
     difficulty: Difficulty
 
 

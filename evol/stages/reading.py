@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 Form = TypeVar("Form", bound=BaseModel)
-DECODER = json.JSONDecoder()
+DECODER = json.JSONDecoder(strict=False)  # a line break inside of a string is no reason to ask again
 MAX_OBJECTS = 100  # a reply that holds more is not a verdict
 
 
@@ -42,11 +42,13 @@ def strict_schema(form: type[BaseModel]) -> dict[str, Any]:
 def _objects(text: str) -> Iterator[object]:
     position, found = text.find("{"), 0
     while position >= 0 and found < MAX_OBJECTS:
-        found += 1
         try:
             value, end = DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError):
+        except ValueError:
             end = position + 1
+        except RecursionError:
+            end, found = position + 1, found + 1
         else:
+            found += 1
             yield value
         position = text.find("{", end)

@@ -1,8 +1,8 @@
 """Words that say nothing by themselves, for the paper's third rule: a response of nothing but these is no response.
 
 Words that can be a whole answer are left out on purpose: yes and no, quantities (all, both, none, more), directions and
-times (up, before, now). The other languages are apart from English, because what is a stop word in one can be a noun in
-another ("war", "hat").
+times (up, before, now, May). The other languages are apart from English, because what is a stop word in one can be a
+noun in another ("war", "hat").
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ ENGLISH = frozenset(
     """
     an the and but or nor if as than that this these those so such because while although though unless until since
     of at by for with about against between into through during from to via per upon within without toward towards
-    me my mine myself we our ours us ourselves you your yours yourself yourselves him his himself her hers herself it
+    me my mine myself we us our ours ourselves you your yours yourself yourselves him his himself her hers herself it
     its itself they them their theirs themselves what which who whom whose
-    am is are was were be been being have has had having do does did doing will would shall should can could may might
+    am is are was were be been being have has had having do does did doing would shall should can could might
     must ought i'm you're he's she's it's we're they're i've you've we've they've i'd i'll you'll we'll
     there just very too also only own same other some any each every few most
     """.split()

@@ -12,12 +12,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic_core import from_json
-
 from evol.errors import BadReply, RequestRefused
 from evol.records import Answer, Request, Usage
+from evol.words import well_formed
 
-THINKING = re.compile(r"\A\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>\s*", re.DOTALL)
+# A block of its own; one that the prompt opened, closed on a line of its own; one that never ends.
+THINKING = re.compile(
+    r"\A\s*<think(?:ing)?>(.*?)(?:</think(?:ing)?>\s*|\Z)|\A(.*?)^</think(?:ing)?>[ \t]*(?:\n\s*|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 class Teacher(Protocol):
@@ -58,11 +61,11 @@ def read_completion(body: bytes, max_tokens: int) -> Answer:
 
     Raises `BadReply` for what is worth asking again: not JSON, no choices, no text, or cut (`finish_reason` "length")
     although the tokens used stayed below `max_tokens`. A reply cut at its cap is an `Answer` marked as truncated.
-    Raises `RequestRefused` where the provider's filter withheld the reply.
+    Raises `RequestRefused` where the provider's filter withheld the reply, or the model declined in the field for it.
     """
     try:
-        completion = from_json(body)
-    except ValueError as error:
+        completion = json.loads(body)
+    except (ValueError, RecursionError) as error:
         raise BadReply(f"the reply is not JSON: {_excerpt(body)}") from error
     choice = _first_choice(completion)
     message = choice.get("message")
@@ -72,6 +75,8 @@ def read_completion(body: bytes, max_tokens: int) -> Answer:
     finish = choice.get("finish_reason")
     if finish == "content_filter":
         raise RequestRefused("the provider's content filter withheld the reply")
+    if message.get("refusal"):
+        raise RequestRefused(f"the model declined: {' '.join(str(message['refusal']).split())[:200]}")
     text, reasoning = _split_reasoning(message)
     truncated = finish == "length"
     if truncated and 0 < usage.completion_tokens < max_tokens:
@@ -89,11 +94,6 @@ def completion_body(text: str, prompt: str, model: str, finish_reason: str = "st
     return json.dumps({"object": "chat.completion", "model": model, "choices": choices, "usage": usage}).encode()
 
 
-def well_formed(text: str) -> str:
-    """The text without lone surrogates, which JSON can carry and UTF-8 cannot: U+FFFD stands in for each."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _first_choice(completion: object) -> dict[str, Any]:
     choices = completion.get("choices") if isinstance(completion, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -104,21 +104,28 @@ def _first_choice(completion: object) -> dict[str, Any]:
 def _usage(usage: object) -> Usage:
     def count(name: str) -> int:
         value = usage.get(name) if isinstance(usage, dict) else None
-        return value if isinstance(value, int) and value > 0 else 0
+        return value if type(value) is int and value > 0 else 0
 
     return Usage(count("prompt_tokens"), count("completion_tokens"))
 
 
 def _split_reasoning(message: dict[str, Any]) -> tuple[str, str]:
-    """The text and the reasoning: servers give it as a field of its own or before a closing `</think>`."""
-    content = message.get("content")
-    text = well_formed(content) if isinstance(content, str) else ""
+    """The text and the reasoning: servers give it as a field of its own, or in the text before a closing tag."""
+    text = well_formed(_content(message.get("content")))
     field = message.get("reasoning_content") or message.get("reasoning")
     reasoning = well_formed(field) if isinstance(field, str) else ""
-    thinking = THINKING.match(text)
-    if thinking and not reasoning:
-        return text[thinking.end() :], thinking[1].strip()
-    return text, reasoning
+    if not (thinking := THINKING.match(text)):
+        return text, reasoning
+    thought = next((group for group in thinking.groups() if group), "").strip()
+    return text[thinking.end() :], "\n\n".join(part for part in (reasoning, thought) if part)
+
+
+def _content(content: object) -> str:
+    """The text of a message, which some servers send in parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
 
 
 def _excerpt(body: bytes) -> str:
