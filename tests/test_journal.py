@@ -108,6 +108,12 @@ def test_a_row_that_is_put_again_replaces_the_first(tmp_path: Path) -> None:
         assert list(journal.view().rows(0)) == ["new"]
 
 
+def test_a_row_that_cannot_be_written_is_an_error_and_not_a_wait_for_ever(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError), Journal(tmp_path / "j.db") as journal:
+        journal.put_row("a", 0, "half of a character: \ud83d")
+        asyncio.run(journal.flush())
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [(b"this is no database, but a text of some length" * 20, JournalDamaged), (None, CannotWrite)],

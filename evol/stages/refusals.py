@@ -20,8 +20,8 @@ DO = (
 )
 # What the model was asked for, as it speaks of it; or nothing more.
 ASKED = (
-    r"(?: you)?(?: (?:with|to|in))?(?: (?:that|this|these|those|your|such|any|the (?:request|prompt|instruction|task))\b"
-    r"|\s*[.,;!]|\s*\Z)"
+    r"(?: you)?(?: (?:with|to|in))?(?: (?:that|this|these|those|your|such|any|the (?:request|prompt|instruction|task))"
+    r"\b|\s*[.,;!]|\s*\Z)"
 )
 KIND = (
     r"(?:(?:comply|assist|help(?: you)?) with\b|(?:provide|generate|create|write|produce) (?:[\w-]+ ){0,3}"
