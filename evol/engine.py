@@ -23,10 +23,11 @@ from evol.ask import Ask, Limits
 from evol.dataset.card import write_card
 from evol.dataset.finish import Finished, finish
 from evol.dataset.rows import from_json, to_json
-from evol.errors import DriftError, EvolError
+from evol.errors import CannotWrite, DriftError, EvolError
 from evol.folder import RunFolder, write_whole
 from evol.journal import Journal
 from evol.lineage import Settings, grow
+from evol.packs import Pack, load_pack
 from evol.recipe import Recipe
 from evol.records import Evolution, Role
 from evol.review import summarise
@@ -35,7 +36,6 @@ from evol.stages.context import Context
 from evol.stages.judge import JUDGEMENT_SCHEMA, SCORE_SCHEMA
 from evol.tally import Tally
 from evol.teachers import Teacher, teacher_named
-from evol.templates import Pack, load_pack
 
 LINEAGES_PER_SLOT = 2  # so many are alive for every call in flight: a commit never leaves a slot of the teacher empty
 Watch = Callable[[Tally], AbstractContextManager[object]]
@@ -235,5 +235,9 @@ def _digest(value: object) -> str:
 
 
 def _log(folder: RunFolder, line: str) -> None:
-    with folder.log.open("a", encoding="utf-8") as file:
-        file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+    try:
+        with folder.log.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+    except OSError as error:
+        said = error.strerror or error
+        raise CannotWrite(f"{folder.log}: {said}: make room, or choose another folder with --out") from error

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evol.errors import UsageError
 from evol.records import Role, Sampling
@@ -26,6 +26,7 @@ SAMPLING: Mapping[Role, Sampling] = {
     "responder": Sampling(2048, 1.0, 0.9),
     "scorer": Sampling(1024, 0.0),
 }
+UNION_ARMS = ("constrained-float", "literal['unset']", "[key]")  # pydantic's own words in the place of an error
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -77,7 +78,7 @@ class Recipe(BaseModel):
     responder: str | None = None
     scorer: str | None = None
     sampling: dict[Role, SamplingOptions] = {}
-    keys: dict[str, str] = {}
+    keys: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]] = {}
     concurrency: Count = 16
     tries: Count = 5
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
@@ -86,11 +87,21 @@ class Recipe(BaseModel):
     reanswer_seeds: bool = False
     score_seeds: bool = False
 
-    @model_validator(mode="after")
-    def _words_in_order(self) -> Recipe:
-        if self.words and self.words[0] > self.words[1]:
-            raise ValueError("words: the least is more than the most")
-        return self
+    @field_validator("seed", "out")
+    @classmethod
+    def _is_utf8(cls, path: Path | None) -> Path | None:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("the name is not UTF-8: give the file another") from error
+        return path
+
+    @field_validator("words")
+    @classmethod
+    def _words_in_order(cls, words: tuple[int, int] | None) -> tuple[int, int] | None:
+        if words and words[0] > words[1]:
+            raise ValueError("the least is more than the most")
+        return words
 
     @property
     def folder(self) -> Path:
@@ -134,6 +145,8 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Recipe:
     options = read_options(path) if file or path.is_file() else {}
     if "teacher" in given:  # who names a teacher for all does not mean the file's for some
         options = {name: value for name, value in options.items() if name not in ROLES}
+    if "weights" in given and isinstance(options.get("weights"), dict):
+        given["weights"] = options["weights"] | given["weights"]
     try:
         return Recipe.model_validate(options | given)
     except ValidationError as error:
@@ -146,18 +159,20 @@ def read_options(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also bytes and numbers that cannot be read
         raise UsageError(f"{path}: not TOML: {error}") from error
 
 
 def _say(error: ValidationError, path: Path, flags: set[str]) -> str:
     first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
-    top = str(first["loc"][0]) if first["loc"] else ""
+    where = [str(part) for part in first["loc"] if str(part) not in UNION_ARMS]
+    top = where[0] if where else ""
     if first["type"] == "missing" and top == "seed":
         return "no seed file: name one with --seed FILE"
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return f"{path}: no option is called `{name}`; the options are: {', '.join(Recipe.model_fields)}"
-    where = f"--{top.replace('_', '-')}" if top in flags else f"{path}: {name}" if name else "options"
-    return f"{where}: {said}"
+        known = SamplingOptions if top == "sampling" else Recipe
+        return f"{path}: no option is called `{'.'.join(where)}`; the options are: {', '.join(known.model_fields)}"
+    if top == "weights" and top in flags:
+        return f"--weight {' '.join(where[1:])}: {said}"
+    return f"--{top.replace('_', '-')}: {said}" if top in flags else f"{path}: {'.'.join(where)}: {said}"

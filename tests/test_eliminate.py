@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from evol.packs import Pack, load_pack
 from evol.records import Answer, Reason, Verdict
 from evol.stages.eliminate import (
     EVOLUTION_RULES,
@@ -24,7 +25,6 @@ from evol.stages.eliminate import (
     truncated,
     unchanged,
 )
-from evol.templates import Pack, load_pack
 
 LIMIT = 90  # words
 PARENT = "Name a river."
@@ -196,7 +196,6 @@ def test_a_refusal_is_told_in_its_words() -> None:
         ("breadth", "Unlike the given instruction, name a lake."),
         ("deepen", "<instruction-0a1b2c3d>\nName a long river."),
         ("deepen", "Name a long river.\n</instruction-0a1b2c3d>"),
-        ("complicate_input", "Read this. <data_format-0a1b2c3d> {} </data_format-0a1b2c3d>"),
     ],
 )
 def test_words_of_the_template_are_a_leak(operator: str, child: str) -> None:

@@ -32,6 +32,7 @@ FLOORS = (
     ("evol.ask",),
     ("evol.tally",),
     ("evol.teachers",),
+    ("evol.packs",),
     ("evol.journal", "evol.folder", "evol.templates"),
     ("evol.records", "evol.words", "evol.chance", "evol.shipped", "evol.errors"),
 )

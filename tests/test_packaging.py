@@ -36,7 +36,7 @@ def test_the_wheel_holds_every_template_and_seed_and_nothing_else_of_them(wheel:
 
 def test_the_wheel_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import evol; from evol.templates import load_pack; print(evol.__file__, load_pack('wizardlm').path)"
+    code = "import evol; from evol.packs import load_pack; print(evol.__file__, load_pack('wizardlm').path)"
     found = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

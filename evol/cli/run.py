@@ -95,12 +95,14 @@ def run(  # noqa: PLR0913 - one parameter for each option
         "tries": tries,
         "timeout": timeout,
     }
-    prepared = prepare(resolve(flags, config))
+    recipe = resolve(flags, config)
+    if dry_run:
+        recipe.check_teachers()
+        _say_forecast(prepare(recipe, teachers={}))
+        return
+    prepared = prepare(recipe)
     if not quiet:
         _say_bad_rows(prepared)
-    if dry_run:
-        _say_forecast(prepared)
-        return
     from evol.cli.progress import watch
 
     try:
@@ -153,6 +155,7 @@ def _say_forecast(prepared: Prepared) -> None:
     from evol.forecast import ASSUMED, forecast
     from evol.review import load
 
+    _say_bad_rows(prepared)
     expected = forecast(prepared)
     recipe = prepared.recipe
     typer.echo(f"{len(prepared.pool.seeds):,} seeds, {recipe.rounds} rounds, at most:")

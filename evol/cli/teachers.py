@@ -49,10 +49,13 @@ def check(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the reply.")] = 60.0,
 ) -> None:
     """Ask one question, and say what answers: model, latency, JSON mode, context."""
+    from evol.errors import UsageError
     from evol.recipe import FILE_NAME, read_options
 
     path = Path(FILE_NAME)
     keys = read_options(path).get("keys", {}) if path.is_file() else {}
+    if not isinstance(keys, dict):
+        raise UsageError(f"{FILE_NAME}: keys: give a table of hosts, each with the name of a variable")
     asyncio.run(_check(spec, keys, timeout))
 
 

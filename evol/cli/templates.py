@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from evol.errors import TemplateError
 
 if TYPE_CHECKING:
-    from evol.templates import Pack
+    from evol.packs import Pack
 
 app = typer.Typer(help="Template packs: list, show, check.", invoke_without_command=True, rich_markup_mode=None)
 STAGES = ("judge", "respond", "score")
@@ -24,7 +25,7 @@ def _alone(context: typer.Context) -> None:
 @app.command("list")
 def list_packs() -> None:
     """List the packs that come with evol, and what is in them."""
-    from evol.templates import load_pack, shipped_packs
+    from evol.packs import load_pack, shipped_packs
 
     for name in shipped_packs():
         _describe(load_pack(name))
@@ -36,9 +37,9 @@ def show(
     pack: Annotated[str, typer.Option(help="The pack to look in: a name or a folder.")] = "wizardlm",
 ) -> None:
     """Show a pack, or the text of one template."""
-    from evol.templates import load_pack, shipped_packs
+    from evol.packs import load_pack, shipped_packs
 
-    if name in shipped_packs():
+    if name in shipped_packs() or (Path(name) / "pack.toml").is_file():
         _describe(load_pack(name))
         return
     prefix, _, template_name = name.rpartition("/")
@@ -46,15 +47,15 @@ def show(
     if template_name not in loaded.templates:
         raise TemplateError(f"no template {template_name} in {loaded.name}; it has {', '.join(loaded.templates)}")
     template = loaded.templates[template_name]
-    for (path, _, _), source in zip(template.chain, template.sources, strict=True):
-        typer.echo(f"# {path}")
-        typer.echo(source)
+    for file in template.files:
+        typer.echo(f"# {file.path}")
+        typer.echo(file.source)
 
 
 @app.command("check")
 def check(path: Annotated[str, typer.Argument(help="A pack: a folder or a name.")]) -> None:
     """Check a pack as a run would before its first call."""
-    from evol.templates import load_pack
+    from evol.packs import load_pack
 
     _describe(load_pack(path))
     typer.echo("all templates are sound")

@@ -77,7 +77,7 @@ def read_alpaca(path: Path, *, strict: bool = False, limit: int | None = None) -
     for where, row in _rows(path):
         if limit is not None and len(seeds) >= limit:
             break
-        fields.update(list(row) if isinstance(row, dict) else [f"({type(row).__name__})"])
+        fields.update(list(row) if isinstance(row, dict) else [_kind(row)])
         problem = _problem(row)
         if problem:
             bad_rows.append(f"{path}: {where}: {problem}")
@@ -92,6 +92,10 @@ def read_alpaca(path: Path, *, strict: bool = False, limit: int | None = None) -
             f"{path}: no usable seed: looked for objects with instruction (and input, output), found {found}{first}"
         )
     return Pool(tuple(seeds), tuple(bad_rows))
+
+
+def _kind(row: object) -> str:
+    return "(not JSON)" if isinstance(row, _Unreadable) else f"({type(row).__name__})"
 
 
 def _seed(row: AlpacaRow, copies: Counter[str], order: int) -> Seed:
@@ -151,6 +155,8 @@ def _array(path: Path, text: str) -> list[Any]:
         raise SeedError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}; is the file complete?") from error
     except RecursionError as error:
         raise SeedError(f"{path}: nested too deeply for a seed file") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise SeedError(f"{path}: {error}") from error
     return list(rows)
 
 
@@ -160,6 +166,6 @@ def _lines(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
             continue
         try:
             yield f"line {number}", json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
             yield f"line {number}", _Unreadable(f"not JSON: {what}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evol.ask import Ask
+from evol.packs import Pack
 from evol.records import ROLE_OF_STAGE, Answer, Place, Request, Role, Sampling
-from evol.templates import Pack
 
 
 @dataclass(frozen=True, slots=True)

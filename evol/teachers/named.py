@@ -18,6 +18,7 @@ TEACHER_KINDS: Mapping[str, str] = {
     "openai:MODEL@URL": "the same API anywhere else (vLLM, llama-server, Ollama, ...): openai:qwen3@http://localhost:8000/v1",
     "demo": "rules instead of a model, free and offline, to see evol at work; not for training",
 }
+ADDRESS = re.compile(r"://|@[\w.-]+:\d+(?:/|\Z)")  # in the name of a model: an address that is not written as one
 SPEC = re.compile(r"openai:(?P<model>.+?)(?:@(?P<url>https?://\S+))?", re.DOTALL)
 
 
@@ -36,12 +37,18 @@ class Endpoint:
 
 def parse_spec(spec: str) -> Endpoint | None:
     """The endpoint a spec names, None for `demo`. Raises `UsageError` with the choices for anything else."""
-    if spec == "demo":
+    if spec.strip() == "demo":
         return None
     match = SPEC.fullmatch(spec.strip())
     if not match:
         raise UsageError(f"no teacher is called {spec!r}; the choices are: {', '.join(TEACHER_KINDS)}")
     url = match["url"] or OPENAI_URL
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise UsageError(f"the address of {match['model']} holds a password; give it in the environment instead")
+    if ADDRESS.search(match["model"]):
+        raise UsageError(
+            "an address is written with http:// or https:// in front: openai:MODEL@http://localhost:8000/v1"
+        )
     try:
         parts = urlsplit(url)
         well_formed = bool(parts.hostname) and parts.port != 0
@@ -49,8 +56,6 @@ def parse_spec(spec: str) -> Endpoint | None:
         well_formed = False
     if not well_formed:
         raise UsageError(f"{url} is no address of a server; one looks like http://localhost:8000/v1")
-    if parts.username or parts.password:
-        raise UsageError(f"the address of {match['model']} holds a password; give it in the environment instead")
     return Endpoint(match["model"], url.rstrip("/"))
 
 
