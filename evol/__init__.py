@@ -34,8 +34,6 @@ def run(
     `teacher` is a name as after `--teacher`, or a `Teacher` for all roles. The other options are those of `evol run`
     with underscores (`rounds`, `out`, `limit`, `concurrency`, ...). Works inside of a notebook too. Raises `EvolError`.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from evol.engine import execute, prepare
     from evol.recipe import ROLES, resolve
     from evol.review import load as load_run
@@ -44,9 +42,7 @@ def run(
     recipe = resolve({"seed": Path(seed), "teacher": named, **options})
     teachers = dict.fromkeys(ROLES, teacher) if teacher is not None and not isinstance(teacher, str) else None
     prepared = prepare(recipe, teachers)
-    # In a thread of its own: a notebook runs an event loop in this one.
-    with ThreadPoolExecutor(1) as thread:
-        outcome = thread.submit(execute, prepared, accept_drift=accept_drift, retry_failed=retry_failed).result()
+    outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed)
     return load_run(outcome.folder.path)
 
 

@@ -9,12 +9,14 @@ import asyncio
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from importlib.metadata import version
+from typing import Any
 
 import tomli_w
 
@@ -128,7 +130,7 @@ def execute(
         )
         try:
             with watch(tally):
-                asyncio.run(_grow_all(prepared, ask, journal, tally))
+                _complete(_grow_all(prepared, ask, journal, tally))
         except BaseException as error:
             _log(folder, f"stopped: {type(error).__name__}: {error}")
             raise
@@ -174,6 +176,30 @@ def _refuse_drift(prepared: Prepared, before: Mapping[str, str], pool_before: se
             f"{folder.path} holds a run that was made with another recipe; changed: {'; '.join(changed)}. "
             "Name another folder with --out, or add --accept-drift to go on here and ask again what has changed"
         )
+
+
+def _complete(work: Coroutine[Any, Any, None]) -> None:
+    """Runs the work on an event loop of its own: in a thread where this one has a loop already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            done = thread.submit(loop.run_until_complete, task)
+            try:
+                # In short waits: a long one may not hear of an interrupt before it ends.
+                while not wait([done], timeout=0.2).done:
+                    pass
+            except KeyboardInterrupt:
+                loop.call_soon_threadsafe(task.cancel)
+                raise
+            done.result()
+    finally:
+        loop.close()
 
 
 async def _grow_all(prepared: Prepared, ask: Ask, journal: Journal, tally: Tally) -> None:

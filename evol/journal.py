@@ -273,7 +273,8 @@ def _settle(batch: list[_Work], failure: BaseException | None) -> None:
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if read_only:
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection = sqlite3.connect(path, timeout=30.0)
+    # Opened in one thread and used in another where a notebook runs it; never in two at a time.
+    connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     return connection

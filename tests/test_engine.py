@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -296,12 +299,31 @@ def test_a_second_process_is_kept_out(seed_file: SeedFile) -> None:
 
 
 def test_a_notebook_with_a_running_loop_can_run_it(seed_file: SeedFile) -> None:
-    import asyncio
-
     async def cell() -> int:
         return len(evol.run(seed_file(1), teacher=script(), rounds=1).frame())
 
     assert asyncio.run(cell()) == 2
+
+
+def test_an_interrupted_notebook_stops_asking_at_once(seed_file: SeedFile) -> None:
+    def interrupt_at_the_fifth(_: Request) -> str:
+        judged.append(len(teacher.requests))
+        if len(judged) == 5:
+            _thread.interrupt_main()
+        return json.dumps(GOOD)
+
+    async def cell() -> None:
+        evol.run(seed_file(200), teacher=teacher, concurrency=2)
+
+    judged: list[int] = []
+    teacher = script(judge=interrupt_at_the_fifth)
+    teacher.latency = 0.005
+    loop = asyncio.new_event_loop()  # as a notebook's, which leaves Ctrl-C to the cell
+    with closing(loop), pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    assert (
+        len(teacher.requests) - judged[4] < 600
+    )  # of 2,400: what is asked in the quarter of a second until it is heard
 
 
 def test_five_per_cent_of_faults_change_nothing_but_the_calls(seed_file: SeedFile) -> None:
