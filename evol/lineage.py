@@ -59,8 +59,8 @@ async def _seed_row(context: Context, seed: Seed, settings: Settings) -> Evoluti
             row = _spent(row, scored.usage)
             scorer = context.ask.teacher("scorer")
             row = replace(row, judge=scorer.model, demo=row.demo or scorer.demo)
-            if scored.score:
-                row = replace(row, difficulty=float(scored.score.difficulty), detail=scored.score.explanation)
+            if scored.found:
+                row = replace(row, difficulty=float(scored.found.difficulty), detail=scored.found.explanation)
     except GivenUp as given_up:
         # A seed that only could not be scored is still a seed: unscored, and in the dataset.
         row = row if given_up.verdict.stage == "score" else _fallen(row, given_up.verdict)
@@ -108,7 +108,7 @@ async def _judged(context: Context, row: Evolution, parent: Evolution) -> Evolut
     row = replace(row, judge=teacher.model, demo=row.demo or teacher.demo)
     judged = await judge(context, _place(row, "judge"), parent.text, row.text)
     row = _spent(row, judged.usage)
-    judgement = judged.judgement
+    judgement = judged.found
     if judgement is None:
         return _fallen(row, Verdict(Reason.UNJUDGED, "judge", "no reply of the judge could be read"))
     row = replace(row, difficulty=float(judgement.difficulty), detail=judgement.explanation)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Generic
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from evol.records import Place, Usage
 from evol.stages.context import Context
-from evol.stages.reading import read_object, strict_schema
+from evol.stages.reading import Form, read_object, strict_schema
 from evol.words import well_formed
 
 ASKED_AGAIN = 2  # how often a question is put again whose reply cannot be read
@@ -53,40 +54,32 @@ SCORE_SCHEMA = strict_schema(Score)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """The judgement, None where no reply could be read, and what all the asking used."""
+class Reading(Generic[Form]):
+    """What was read of the replies, None where none could be read, and what all the asking used."""
 
-    judgement: Judgement | None
+    found: Form | None
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The score, None where no reply could be read, and what all the asking used."""
-
-    score: Score | None
-    usage: Usage
+async def judge(context: Context, place: Place, parent: str, child: str) -> Reading[Judgement]:
+    """The judge's verdict on the child."""
+    values = {"parent": parent, "child": child}
+    return await _ask_until_read(context, place, values, Judgement, JUDGEMENT_SCHEMA)
 
 
-async def judge(context: Context, place: Place, parent: str, child: str) -> Judged:
-    """The judge's verdict on the child, asked again where it cannot be read."""
+async def score(context: Context, place: Place, instruction: str) -> Reading[Score]:
+    """The scorer's rating of an instruction that has no parent."""
+    return await _ask_until_read(context, place, {"instruction": instruction}, Score, SCORE_SCHEMA)
+
+
+async def _ask_until_read(
+    context: Context, place: Place, values: Mapping[str, str], form: type[Form], schema: Mapping[str, Any]
+) -> Reading[Form]:
+    """Asks, and asks again where the reply cannot be read: each time at a place of its own."""
     usage = Usage()
     for sample in range(1 + ASKED_AGAIN):
-        values = {"parent": parent, "child": child}
-        reply = await context.put(place._replace(sample=sample), "judge", values, JUDGEMENT_SCHEMA)
+        reply = await context.put(place._replace(sample=sample), place.stage, values, schema)
         usage += reply.usage
-        if judgement := read_object(reply.text, Judgement):
-            return Judged(judgement, usage)
-    return Judged(None, usage)
-
-
-async def score(context: Context, place: Place, instruction: str) -> Scored:
-    """The scorer's rating of an instruction that has no parent, asked again where it cannot be read."""
-    usage = Usage()
-    for sample in range(1 + ASKED_AGAIN):
-        values = {"instruction": instruction}
-        reply = await context.put(place._replace(sample=sample), "score", values, SCORE_SCHEMA)
-        usage += reply.usage
-        if read := read_object(reply.text, Score):
-            return Scored(read, usage)
-    return Scored(None, usage)
+        if found := read_object(reply.text, form):
+            return Reading(found, usage)
+    return Reading(None, usage)
