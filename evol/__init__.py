@@ -13,11 +13,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evol.version import __version__
+
 if TYPE_CHECKING:
     from evol.review import Run
     from evol.teachers import Teacher
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load", "run"]
 
 
@@ -35,13 +36,17 @@ def run(
     with underscores (`rounds`, `out`, `limit`, `concurrency`, ...). Works inside of a notebook too. Raises `EvolError`.
     """
     from evol.engine import execute, prepare
+    from evol.errors import UsageError
     from evol.recipe import ROLES, resolve
     from evol.review import load as load_run
 
-    named = teacher if isinstance(teacher, str) else None
-    recipe = resolve({"seed": Path(seed), "teacher": named, **options})
-    teachers = dict.fromkeys(ROLES, teacher) if teacher is not None and not isinstance(teacher, str) else None
-    prepared = prepare(recipe, teachers)
+    if teacher is None or isinstance(teacher, str):
+        prepared = prepare(resolve({"seed": Path(seed), "teacher": teacher, **options}))
+    else:
+        if roles := sorted(set(options) & set(ROLES)):
+            raise UsageError(f"a teacher object takes all roles: leave out {', '.join(roles)}, or name all by text")
+        recipe = resolve({"seed": Path(seed), "teacher": teacher.model, **options})
+        prepared = prepare(recipe, dict.fromkeys(ROLES, teacher))
     outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed)
     return load_run(outcome.folder.path)
 

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 import tenacity
@@ -24,12 +24,14 @@ from evol.journal import Entry, Journal
 from evol.records import ROLE_OF_STAGE, Answer, Place, Reason, Request, Role, Verdict
 from evol.tally import Tally
 from evol.teachers import Teacher, read_completion
+from evol.words import well_formed
 
 FIRST_WAIT = 0.5  # seconds; doubled with every failure, and the wait is drawn between 0 and that
 LONGEST_WAIT = 30.0
 LONGEST_RATE_LIMIT = 1800.0  # seconds that a call waits at the teacher's request before the run stops
+PROBE_SYSTEM = "Do as the user says."
 PROBE = "Reply with one word: ready"
-PROBE_TOKENS = 16
+Reply = tuple[bytes, Answer, float]  # the body, what was read of it, and the seconds it took
 
 
 class GivenUp(Exception):
@@ -104,7 +106,6 @@ class Ask:
         self._tally = tally
         self._limits = limits
         self._gate = Gate(limits.concurrency)
-        self._last_answer: dict[int, float] = {}  # by teacher: when it last answered
 
     def teacher(self, role: Role) -> Teacher:
         """Who has this role."""
@@ -126,29 +127,37 @@ class Ask:
         return read_completion(entry.body, request.sampling.max_tokens)
 
     async def _pay(self, teacher: Teacher, place: Place, digest: bytes, request: Request, order: int) -> Answer:
-        started = time.monotonic()
         call = _Call(self._limits.tries)
         try:
-            async for attempt in call.attempts(self._limits.sleep):
-                with attempt:
-                    body, answer = await self._try(teacher, request, order)
+            body, answer, seconds = await self._try_often(call, teacher, request, order)
         except CallFailed as failure:
-            await self._blame(teacher, request, failure, started, order)
             reason = Reason.REQUEST_REFUSED if isinstance(failure, RequestRefused) else Reason.TEACHER_FAILED
-            said = str(failure)
-            await self._journal.record(
-                Entry(str(place), digest, self._recipe, said.encode("utf-8", "replace"), reason, call.tries)
-            )
+            said = well_formed(str(failure))
+            await self._journal.record(Entry(str(place), digest, self._recipe, said.encode(), reason, call.tries))
             raise GivenUp(Verdict(reason, place.stage, said)) from failure
-        seconds = time.monotonic() - started
         self._tally.paid += answer.usage
         await self._journal.record(Entry(str(place), digest, self._recipe, body, "", call.tries, seconds))
         return answer
 
-    async def _try(self, teacher: Teacher, request: Request, order: int) -> tuple[bytes, Answer]:
+    async def _try_often(self, call: _Call, teacher: Teacher, request: Request, order: int) -> Reply:
+        """Tries as often as allowed; then, where the teacher answers another question, a last time."""
+        try:
+            async for attempt in call.attempts(self._limits.sleep):
+                with attempt:
+                    return await self._try(teacher, request, order)
+            raise AssertionError("unreachable: the last attempt returns or raises")
+        except CallFailed as failure:
+            await self._make_sure_of(teacher, request, failure, order)
+            if not failure.retryable:
+                raise
+        call.tries += 1
+        return await self._try(teacher, request, order)
+
+    async def _try(self, teacher: Teacher, request: Request, order: int) -> Reply:
         async with self._gate.slot(order):
             self._tally.calls += 1
             self._tally.in_flight += 1
+            started = time.monotonic()
             try:
                 body = await teacher.send(request)
                 answer = read_completion(body, request.sampling.max_tokens)
@@ -157,24 +166,22 @@ class Ask:
                 raise
             finally:
                 self._tally.in_flight -= 1
-        self._last_answer[id(teacher)] = time.monotonic()
-        return body, answer
+            return body, answer, time.monotonic() - started
 
-    async def _blame(self, teacher: Teacher, request: Request, failure: CallFailed, started: float, order: int) -> None:
-        """Returns where the request is at fault; raises `TeacherError` where the teacher is."""
+    async def _make_sure_of(self, teacher: Teacher, request: Request, failure: CallFailed, order: int) -> None:
+        """Returns where the teacher answers another question; raises `TeacherError` where it is the one at fault."""
         if isinstance(failure, RateLimited):
-            raise TeacherError(f"{failure}; waited {LONGEST_RATE_LIMIT:g} s: lower --concurrency, or go on later")
-        last = self._last_answer.get(id(teacher))
-        if last is not None and (last >= started or not failure.retryable):
-            return
-        small = replace(request.sampling, max_tokens=PROBE_TOKENS)
+            raise TeacherError(f"{failure}; asked to wait more than {LONGEST_RATE_LIMIT:g} s: lower --concurrency")
+        # In the form of the request that failed: what the server takes of neither is not this row's fault.
+        probe = Request("respond", request.system and PROBE_SYSTEM, PROBE, request.sampling)
         try:
-            await self._try(teacher, Request("respond", "", PROBE, small), order)
+            await self._try(teacher, probe, order)
         except RateLimited:
             return  # it is there, and busy
         except CallFailed as again:
             raise TeacherError(
-                f"{teacher.model} gives no answer to anything: {again}; nothing is lost, the same command goes on"
+                f"{teacher.model} does not answer even a one-word question: {again}; what was answered is kept, "
+                "run the same command again to continue"
             ) from again
 
 
@@ -202,12 +209,11 @@ class _Call:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         failure = _failure(state)
-        if isinstance(failure, RateLimited) and failure.retry_after is not None:
-            # Not all at the same moment: those who were told the same second spread over the next.
-            wait = failure.retry_after + random.uniform(0, min(1.0, failure.retry_after))
-        else:
-            wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0**state.attempt_number))
+        wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(state.attempt_number, 10)))
         if isinstance(failure, RateLimited):
+            if failure.retry_after is not None:
+                # Not all at the same moment: those who were told the same second spread over the next.
+                wait = max(failure.retry_after + random.uniform(0, 1), wait)
             self._waited_in_line += wait
         return wait
 

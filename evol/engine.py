@@ -12,20 +12,18 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from hashlib import blake2b
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import tomli_w
 
-import evol
 from evol.ask import Ask, Limits
 from evol.dataset.card import write_card
 from evol.dataset.finish import Finished, finish
 from evol.dataset.rows import from_json, to_json
-from evol.errors import CannotWrite, DriftError, EvolError
+from evol.drift import changes, decisive_parts, digest_of, missing_seeds
+from evol.errors import DriftError, EvolError
 from evol.folder import RunFolder, write_whole
 from evol.journal import Journal
 from evol.lineage import Settings, grow
@@ -35,9 +33,9 @@ from evol.records import Evolution, Role
 from evol.review import summarise
 from evol.seeds import Pool, read_alpaca
 from evol.stages.context import Context
-from evol.stages.judge import JUDGEMENT_SCHEMA, SCORE_SCHEMA
 from evol.tally import Tally
 from evol.teachers import Teacher, teacher_named
+from evol.version import __version__
 
 LINEAGES_PER_SLOT = 2  # so many are alive for every call in flight: a commit never leaves a slot of the teacher empty
 Watch = Callable[[Tally], AbstractContextManager[object]]
@@ -64,29 +62,6 @@ class Prepared:
     pool: Pool
     pack: Pack
     teachers: Mapping[Role, Teacher]
-
-    @property
-    def parts(self) -> dict[str, str]:
-        """Everything that decides what is asked, by name: a run's folder holds answers to one such recipe."""
-        recipe, pack = self.recipe, self.pack
-        parts = {
-            "random seed": str(recipe.random_seed),
-            "word budget": f"{pack.words[0]} to {pack.words[1]}",
-            "weights": ", ".join(f"{name} {weight:g}" for name, weight in sorted(pack.weights.items())),
-            "form of a judgement": _digest(JUDGEMENT_SCHEMA),
-        }
-        for name, operator in pack.operators.items():
-            if operator.choices:
-                parts[f"choices of operator {name}"] = json.dumps(operator.choices)
-        for name, template in pack.templates.items():
-            if name != "score" or recipe.score_seeds:
-                parts[f"template {name}"] = template.digest
-        for role in recipe.roles():
-            parts[f"model of the {role}"] = self.teachers[role].model
-            parts[f"sampling of the {role}"] = json.dumps(asdict(recipe.sampling_of(role)))
-        if recipe.score_seeds:
-            parts["form of a score"] = _digest(SCORE_SCHEMA)
-        return parts
 
 
 def prepare(recipe: Recipe, teachers: Mapping[Role, Teacher] | None = None) -> Prepared:
@@ -118,64 +93,88 @@ def execute(
     folder = RunFolder(recipe.folder)
     tally = Tally(seeds=len(pool.seeds), rounds=recipe.rounds)
     with folder.locked(), Journal(folder.journal) as journal:
-        about = f"{len(pool.seeds)} seeds of {recipe.seed}, {recipe.rounds} rounds, evol {evol.__version__}"
-        _log(folder, f"started: {about}")
-        _open(prepared, folder, journal, accept_drift=accept_drift)
-        ask = Ask(
-            journal,
-            prepared.teachers,
-            _digest(prepared.parts),
-            tally,
-            Limits(recipe.concurrency, recipe.tries, retry_failed),
-        )
+        for line in _first_lines(prepared):
+            folder.write_log(line)
+        asked_under = _open(prepared, folder, journal, accept_drift=accept_drift, retry_failed=retry_failed)
+        limits = Limits(recipe.concurrency, recipe.tries, retry_failed)
+        ask = Ask(journal, prepared.teachers, asked_under, tally, limits)
         try:
             with watch(tally):
                 _complete(_grow_all(prepared, ask, journal, tally))
         except BaseException as error:
-            _log(folder, f"stopped: {type(error).__name__}: {error}")
+            folder.write_log(f"stopped: {type(error).__name__}: {error}")
             raise
-        view = journal.view()
-        finished = finish(folder, map(from_json, view.rows(recipe.rounds)), recipe.random_seed, recipe.sample)
-        stats = summarise(map(from_json, view.rows(recipe.rounds)), len(pool.seeds))
-        notices = tuple(notice for teacher in _distinct(prepared.teachers) for notice in teacher.notices)
-        demo = any(teacher.demo for teacher in prepared.teachers.values())
-        write_card(folder, stats, finished, prepared.parts, demo=demo)
-        for notice in notices:
-            _log(folder, notice)
-        _log(folder, f"finished: {finished.kept} kept, {finished.eliminated} eliminated, {tally.calls} calls")
-    return Outcome(folder, finished, tally, pool, notices, time.monotonic() - started, demo)
+        finished = _finish(prepared, folder, journal)
+    notices = tuple(notice for teacher in _distinct(prepared.teachers) for notice in teacher.notices)
+    for line in (*notices, f"finished: {finished.kept} kept, {finished.eliminated} eliminated, {tally.calls} calls"):
+        folder.write_log(line)
+    return Outcome(folder, finished, tally, pool, notices, time.monotonic() - started, _is_demo(prepared))
 
 
-def _open(prepared: Prepared, folder: RunFolder, journal: Journal, *, accept_drift: bool) -> None:
-    """Refuses a folder that holds another recipe's answers; else writes down what this run is."""
-    view = journal.view()
+def _first_lines(prepared: Prepared) -> list[str]:
+    recipe, pool = prepared.recipe, prepared.pool
+    about = f"{len(pool.seeds)} seeds of {recipe.seed}, {recipe.rounds} rounds, evol {__version__}"
+    return [f"started: {about}", *(f"passed over: {line}" for line in pool.bad_rows)]
+
+
+def _open(prepared: Prepared, folder: RunFolder, journal: Journal, *, accept_drift: bool, retry_failed: bool) -> str:
+    """Refuses a folder that holds another recipe's answers, else writes down what this run is.
+
+    Returns what its questions are asked under: the digest of the recipe, and of how often a change of answers was
+    accepted. After that an answer given to another question is no sign of anything gone wrong.
+    """
+    recipe, view = prepared.recipe, journal.view()
     before = view.meta()
-    parts = prepared.parts
+    known = json.loads(before.get("recipe", "{}"))
+    parts = decisive_parts(recipe, prepared.pack, prepared.teachers)
     if not accept_drift and view.has_answers():
-        _refuse_drift(prepared, json.loads(before.get("recipe", "{}")), set(view.pool()), folder)
-    made_with = {name: version(name) for name in ("openai", "jinja2", "pydantic")}
-    resolved = prepared.recipe.model_dump(mode="json", exclude_none=True)
-    versions = {"evol": evol.__version__, "python": platform.python_version(), **made_with}
-    written = {"options": resolved, "decides": parts, "versions": versions}
-    write_whole(folder.recipe, tomli_w.dumps(written).splitlines())
-    meta = {"recipe": json.dumps(parts), "rounds": str(prepared.recipe.rounds)}
-    journal.set_pool((seed.id for seed in prepared.pool.seeds), meta)
+        changed = changes(known, parts)
+        pool_now = [seed.id for seed in prepared.pool.seeds]
+        if missing := missing_seeds(view.pool(), pool_now, limited=recipe.limit is not None):
+            changed.append(f"seeds ({missing} of this run are not in {recipe.seed})")
+        _refuse(changed, folder)
+    generation = str(int(before.get("generation", 0)) + (accept_drift or retry_failed))
+    asked_under = digest_of([parts, generation])
+    _write_recipe(prepared, folder, parts)
+    meta = {"recipe": json.dumps(known | parts), "rounds": str(recipe.rounds), "generation": generation}
+    journal.set_pool(
+        (seed.id for seed in prepared.pool.seeds),
+        meta | {"asked under": asked_under},
+        forget_rows=before.get("asked under") != asked_under,
+    )
+    return asked_under
 
 
-def _refuse_drift(prepared: Prepared, before: Mapping[str, str], pool_before: set[str], folder: RunFolder) -> None:
-    changed = [
-        f"{name} (was {before[name]}, is {now})" if len(before[name] + now) < 100 else name
-        for name, now in prepared.parts.items()
-        if name in before and before[name] != now
-    ]
-    missing = pool_before - {seed.id for seed in prepared.pool.seeds}
-    if missing and prepared.recipe.limit is None:
-        changed.append(f"seeds ({len(missing)} of this run are not in {prepared.recipe.seed})")
+def _refuse(changed: list[str], folder: RunFolder) -> None:
     if changed:
         raise DriftError(
             f"{folder.path} holds a run that was made with another recipe; changed: {'; '.join(changed)}. "
             "Name another folder with --out, or add --accept-drift to go on here and ask again what has changed"
         )
+
+
+def _write_recipe(prepared: Prepared, folder: RunFolder, parts: dict[str, str]) -> None:
+    versions = {name: version(name) for name in ("openai", "jinja2", "pydantic")}
+    written = {
+        "options": prepared.recipe.model_dump(mode="json", exclude_none=True),
+        "decides": parts,
+        "versions": {"evol": __version__, "python": platform.python_version(), **versions},
+    }
+    write_whole(folder.recipe, tomli_w.dumps(written).splitlines())
+
+
+def _finish(prepared: Prepared, folder: RunFolder, journal: Journal) -> Finished:
+    """Writes the files that are derived from the rows."""
+    recipe, view = prepared.recipe, journal.view()
+    finished = finish(folder, map(from_json, view.rows(recipe.rounds)), recipe.random_seed, recipe.sample)
+    stats = summarise(map(from_json, view.rows(recipe.rounds)), len(prepared.pool.seeds))
+    parts = decisive_parts(recipe, prepared.pack, prepared.teachers)
+    write_card(folder, stats, finished, parts, demo=_is_demo(prepared))
+    return finished
+
+
+def _is_demo(prepared: Prepared) -> bool:
+    return any(teacher.demo for teacher in prepared.teachers.values())
 
 
 def _complete(work: Coroutine[Any, Any, None]) -> None:
@@ -254,16 +253,3 @@ def _named(recipe: Recipe) -> dict[Role, Teacher]:
 
 def _distinct(teachers: Mapping[Role, Teacher]) -> list[Teacher]:
     return list({id(teacher): teacher for teacher in teachers.values()}.values())
-
-
-def _digest(value: object) -> str:
-    return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def _log(folder: RunFolder, line: str) -> None:
-    try:
-        with folder.log.open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
-    except OSError as error:
-        said = error.strerror or error
-        raise CannotWrite(f"{folder.log}: {said}: make room, or choose another folder with --out") from error

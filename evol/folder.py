@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from evol.errors import CannotWrite, FolderInUse, RunMissing
@@ -35,20 +36,34 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = self._lock.open("a+")
         except OSError as error:
-            raise CannotWrite(f"{self.path}: {error.strerror or error}: choose another folder with --out") from error
+            raise self._cannot_write(error) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+                lock.flush()
             except BlockingIOError as error:
                 lock.seek(0)
                 holder = lock.read().strip() or "another process"
                 raise FolderInUse(
                     f"{self.path} is in use by {holder}: wait for it, or choose another folder with --out"
                 ) from error
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
+            except OSError as error:
+                raise self._cannot_write(error) from error
             yield
+
+    def write_log(self, line: str) -> None:
+        """Adds a line to run.log, with the time. Raises `CannotWrite`."""
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> CannotWrite:
+        where, why = error.filename or self.path, error.strerror or error
+        return CannotWrite(f"{where}: {why}: make room, or choose another folder with --out")
 
     def existing(self) -> RunFolder:
         """This folder, if there is a run in it. Raises `RunMissing`."""
@@ -62,7 +77,7 @@ class RunFolder:
 def write_whole(path: Path, lines: Iterable[str]) -> int:
     """Writes the lines to a file that is either the old one or the new one, whole. Returns how many there were.
 
-    Raises `CannotWrite`.
+    Without a line there is no file: an empty one breaks its readers. Raises `CannotWrite`.
     """
     temporary = path.with_name(path.name + ".part")
     written = 0
@@ -73,7 +88,11 @@ def write_whole(path: Path, lines: Iterable[str]) -> int:
                 written += 1
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if written:
+            temporary.replace(path)
+        else:
+            temporary.unlink()
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise CannotWrite(f"{path}: {error.strerror or error}: make room and run the command again") from error
     return written

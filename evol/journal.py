@@ -100,7 +100,9 @@ class Journal:
             entry = Entry(place, *columns[:6])
             if entry.digest == digest:
                 if zlib.crc32(entry.body) != columns[6]:
-                    raise JournalDamaged(f"{self.path}: the answer at {place} is damaged (checksum)")
+                    raise JournalDamaged(
+                        f"{self.path}: the answer at {place} is damaged (checksum): restore the file from a copy"
+                    )
                 return entry if failures or not entry.failure else None
         if any(columns[1] == recipe for columns in found):
             raise DriftError(
@@ -132,10 +134,15 @@ class Journal:
         self._work.put(_Work("SELECT 1", (), loop, done))
         await done
 
-    def set_pool(self, seed_ids: Iterable[str], meta: dict[str, str]) -> None:
-        """Says which seeds are in the run, in their order, and what else is known of it. In one transaction."""
+    def set_pool(self, seed_ids: Iterable[str], meta: dict[str, str], *, forget_rows: bool = False) -> None:
+        """Says which seeds are in the run, in their order, and what else is known of it. In one transaction.
+
+        `forget_rows` drops the derived rows, where they would not be derived like that any more.
+        """
         try:
             with self._reader:
+                if forget_rows:
+                    self._reader.execute("DELETE FROM rows")
                 self._reader.execute("DELETE FROM pool")
                 self._reader.executemany("INSERT INTO pool VALUES (?, ?)", enumerate(seed_ids))
                 self._reader.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
@@ -282,9 +289,11 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 def _translated(error: sqlite3.Error, path: Path) -> CannotWrite | JournalDamaged:
     # Extended codes carry the primary one in their low byte. A wrong use of the connection has no code at all.
-    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in (
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
     ):
         return JournalDamaged(f"{path}: {error}: this is not a journal as evol wrote it; restore it from a copy")
-    return CannotWrite(f"{path}: {error}; make room or choose another folder with --out, then run the command again")
+    remedy = "make room" if code == sqlite3.SQLITE_FULL else "see that evol may write there and nobody else does"
+    return CannotWrite(f"{path}: {error}: {remedy}, or choose another folder with --out, and run the command again")

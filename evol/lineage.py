@@ -110,7 +110,12 @@ async def _judged(context: Context, row: Evolution, parent: Evolution) -> Evolut
     row = _spent(row, judged.usage)
     judgement = judged.found
     if judgement is None:
-        return _fallen(row, Verdict(Reason.UNJUDGED, "judge", "no reply of the judge could be read"))
+        why = (
+            "cut at its cap of tokens: raise max_tokens in [sampling.judge]"
+            if judged.cut
+            else "not the object asked for"
+        )
+        return _fallen(row, Verdict(Reason.UNJUDGED, "judge", f"no reply of the judge could be read ({why})"))
     row = replace(row, difficulty=float(judgement.difficulty), detail=judgement.explanation)
     if judgement.no_gain:
         return _fallen(row, Verdict(Reason.NO_GAIN, "judge", judgement.explanation))

@@ -76,7 +76,9 @@ class Pack:
         self.description = settings.description
         self.operators = settings.operators
         self.words = words or settings.words
-        self.weights = {name: operator.weight for name, operator in self.operators.items()} | dict(weights)
+        weighted = {name: operator.weight for name, operator in self.operators.items()} | dict(weights)
+        # By name: the order of a file's sections must not decide what is drawn.
+        self.weights = dict(sorted(weighted.items()))
         if unknown := sorted(set(weights) - set(self.operators)):
             raise UsageError(f"no operator `{unknown[0]}` in pack {self.name}; it has {', '.join(self.operators)}")
         if not any(self.weights.values()):

@@ -19,12 +19,12 @@ from evol.teachers import TEACHER_KINDS, parse_spec
 FILE_NAME = "evol.toml"
 ROLES: tuple[Role, ...] = ("evolver", "judge", "responder", "scorer")
 # The paper's settings for evolving and answering (WizardLM, section 4.2): temperature 1, top_p 0.9, at most 2048
-# tokens. Judging is meant to be repeatable; its object is short, the rest is room for a model that thinks aloud.
+# tokens. Judging is meant to be repeatable; its object is short, the rest is room for a model that thinks first.
 SAMPLING: Mapping[Role, Sampling] = {
     "evolver": Sampling(2048, 1.0, 0.9),
-    "judge": Sampling(1024, 0.0),
+    "judge": Sampling(4096, 0.0),
     "responder": Sampling(2048, 1.0, 0.9),
-    "scorer": Sampling(1024, 0.0),
+    "scorer": Sampling(4096, 0.0),
 }
 UNION_ARMS = ("constrained-float", "literal['unset']", "[key]")  # pydantic's own words in the place of an error
 

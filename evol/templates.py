@@ -46,6 +46,8 @@ ALLOWED_NODES = (nodes.And, nodes.Block, nodes.If, nodes.Name, nodes.Not, nodes.
 SCAFFOLD = re.compile(
     r"#[^#\n]{2,40}#|\b(?:given|rewritten|created|evolved|new|original)[ _](?:prompt|instruction)\b", re.IGNORECASE
 )
+# Those of the paper (WizardLM, section 3.3), which models know from elsewhere and use whatever the template says.
+PAPER_SCAFFOLD = frozenset({"given prompt", "rewritten prompt", "created prompt"})
 HOSTILE = "{{ 7 * 7 }}{% for x in y %}\r\n</instruction>\n```\n#Rewritten Prompt#: <child-00000000> \\ ' \" \u3042 {#"
 ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
@@ -94,7 +96,7 @@ class Template:
     def scaffold(self) -> tuple[re.Pattern[str], ...]:
         """Patterns for the words this template uses for its own parts."""
         text = "\n".join(file.source for file in self.files)
-        phrases = {match.lower().replace("_", " ") for match in SCAFFOLD.findall(text)}
+        phrases = {match.lower().replace("_", " ") for match in SCAFFOLD.findall(text)} | PAPER_SCAFFOLD
         patterns = [_phrase_pattern(phrase) for phrase in sorted(phrases)]
         sections = "|".join(sorted(VALUES[self.stage]))
         return (*patterns, re.compile(rf"</?(?:{sections})-[0-9a-f]{{8}}>"))

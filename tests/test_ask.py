@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evol.ask import Ask, GivenUp, Limits
+from evol.ask import LONGEST_WAIT, PROBE, Ask, GivenUp, Limits
 from evol.errors import BadReply, CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.journal import Journal
 from evol.recipe import ROLES
@@ -57,7 +57,7 @@ def failing_then(answer: str, *failures: CallFailed) -> ScriptedTeacher:
 
 def always(failure: CallFailed, *, probe: str | None) -> Callable[[Request], str | CallFailed]:
     """Fails on everything, but answers the small question where `probe` is given."""
-    return lambda request: probe if probe and not request.system else failure
+    return lambda request: probe if probe and request.user == PROBE else failure
 
 
 def test_an_answer_is_asked_for_once_and_then_comes_from_the_journal(door: Door) -> None:
@@ -114,7 +114,7 @@ def test_a_teacher_that_never_stops_telling_to_wait_stops_the_run(door: Door) ->
         door.ask(ScriptedTeacher(always(RateLimited("slow down", 600.0), probe=None)))
 
 
-@pytest.mark.parametrize(("tries", "sent"), [(5, 6), (2, 3)])
+@pytest.mark.parametrize(("tries", "sent"), [(5, 7), (2, 4)])
 def test_a_call_that_keeps_failing_is_given_up_when_the_teacher_answers_others(
     door: Door, tries: int, sent: int
 ) -> None:
@@ -146,6 +146,30 @@ def test_a_teacher_that_answers_nothing_stops_the_run_and_nothing_is_given_up(do
     with pytest.raises(TeacherError):
         door.ask(ScriptedTeacher(always(failure, probe=None)))
     assert door.ask(ScriptedTeacher(["hello"])).text == "hello"
+
+
+def test_no_wait_at_all_is_still_a_wait(door: Door) -> None:
+    door.ask(failing_then("hello", *[RateLimited("slow down", 0.0)] * 40))
+    assert sum(door.slept) > 60
+    assert max(door.slept) <= LONGEST_WAIT
+
+
+def test_a_teacher_that_comes_back_while_it_is_asked_loses_no_row(door: Door) -> None:
+    replies: list[str | CallFailed] = [Unavailable("restarting")] * 5
+    assert door.ask(ScriptedTeacher([*replies, "ready", "hello"])).text == "hello"
+
+
+def test_what_the_teacher_takes_of_no_request_is_the_teachers_fault(door: Door) -> None:
+    teacher = ScriptedTeacher(lambda request: RequestRefused("no system role") if request.system else "ready")
+    with pytest.raises(TeacherError, match="no system role"):
+        door.ask(teacher)
+
+
+def test_an_error_that_is_not_text_is_kept_as_text(door: Door) -> None:
+    for teacher in (ScriptedTeacher(always(RequestRefused("half \ud83d"), probe="ready")), ScriptedTeacher([])):
+        with pytest.raises(GivenUp) as given_up:
+            door.ask(teacher)
+        assert given_up.value.verdict.detail == "half \ufffd"
 
 
 def test_a_refused_key_stops_the_run_at_the_first_call(door: Door) -> None:

@@ -108,14 +108,14 @@ REFUSALS = [
     "抱歉，我无法提供这方面的内容。",
     "我不能协助完成这个请求。",
     "죄송하지만 그 요청은 도와드릴 수 없습니다.",
-    pytest.param("I cannot fulfill your request."),
-    pytest.param("I won't be able to help with that."),
-    pytest.param("I cannot in good conscience help with that."),
-    pytest.param("Leider kann ich Ihnen dabei nicht helfen."),
-    pytest.param("К сожалению, я не могу вам помочь."),
-    pytest.param("申し訳ありませんが、お手伝いすることができません。"),
+    "I cannot fulfill your request.",
+    "I won't be able to help with that.",
+    "I cannot in good conscience help with that.",
+    "Leider kann ich Ihnen dabei nicht helfen.",
+    "К сожалению, я не могу вам помочь.",
+    "申し訳ありませんが、お手伝いすることができません。",
     "很抱歉，我无法为您提供帮助。",
-    pytest.param("我无法为您提供帮助。"),
+    "我无法为您提供帮助。",
 ]
 NO_REFUSALS = [
     "I can't wait to join your team and to bring ten years of practice with me.",
@@ -135,13 +135,13 @@ NO_REFUSALS = [
     "我不能吃辣，请推荐一道菜。",
     "お手伝いできることはありますか。",
     words(60) + " I cannot help with that.",
-    pytest.param("I cannot help but admire how your team works."),
-    pytest.param("I could not answer her. The train had left."),
-    pytest.param("I will not give up on this river."),
-    pytest.param("I can't create an account in the app. List what I should check, in order."),
-    pytest.param("You work as an AI engineer at a bank. Plan your first week."),
-    pytest.param("Play a weary clerk who begins every sentence with 'I cannot help you'."),
-    pytest.param("Wir arbeiten als KI-Ingenieure. Schreibe uns eine Stellenanzeige."),
+    "I cannot help but admire how your team works.",
+    "I could not answer her. The train had left.",
+    "I will not give up on this river.",
+    "I can't create an account in the app. List what I should check, in order.",
+    "You work as an AI engineer at a bank. Plan your first week.",
+    "Play a weary clerk who begins every sentence with 'I cannot help you'.",
+    "Wir arbeiten als KI-Ingenieure. Schreibe uns eine Stellenanzeige.",
 ]
 
 
@@ -251,7 +251,7 @@ def test_a_leak_beside_words_that_the_parent_had_is_seen() -> None:
         ("Name a river.", "**Name** a _river_."),
         ("Sort this:\n3, 1", "Sort this: 3 1"),
         ("川の名前を一つ。", "川の名前を一つ！"),
-        pytest.param("Don\u2019t stop.", "Don't stop."),
+        ("Don\u2019t stop.", "Don't stop."),
     ],
 )
 def test_the_same_words_are_unchanged(parent: str, child: str) -> None:
@@ -268,9 +268,11 @@ def test_the_same_words_are_unchanged(parent: str, child: str) -> None:
         ("Round 3.5 up.", "Round 35 up."),
         ("Schreibe über Öl.", "Schreibe uber Ol."),
         ("川の名前を一つ。", "山の名前を一つ。"),
-        pytest.param("Write it in C.", "Write it in C++."),
-        pytest.param("What is 7 + 3?", "What is 7 % 3?"),
-        pytest.param("Solve x < 3.", "Solve x ≥ 3."),
+        ("Write it in C.", "Write it in C++."),
+        ("What is 7 + 3?", "What is 7 % 3?"),
+        ("Solve x < 3.", "Solve x ≥ 3."),
+        ("What is 7 * 3?", "What is 7 - 3?"),
+        ("Read x[0] aloud.", "Read x(0) aloud."),
     ],
 )
 def test_other_words_are_a_change(parent: str, child: str) -> None:
@@ -422,11 +424,11 @@ def test_nothing_but_stop_words_and_punctuation_is_degenerate(text: str) -> None
         "The Nile",
         "It is hot.",
         "Si",
-        pytest.param("May"),
-        pytest.param("US"),
-        pytest.param("The WHO."),
-        pytest.param("<"),
-        pytest.param("="),
+        "May",
+        "US",
+        "The WHO.",
+        "<",
+        "=",
     ],
 )
 def test_a_short_answer_is_not_degenerate(text: str) -> None:

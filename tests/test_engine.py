@@ -22,7 +22,8 @@ import pytest
 
 import evol
 from benchmarks.mock_teacher import MockTeacher
-from evol.errors import CannotWrite, DriftError, FolderInUse, TeacherError, Unavailable
+from evol.ask import PROBE
+from evol.errors import CannotWrite, DriftError, FolderInUse, TeacherError, Unavailable, UsageError
 from evol.folder import RunFolder
 from evol.journal import JournalView
 from evol.records import Request
@@ -38,7 +39,7 @@ def script(**texts: str | Exception | Callable[[Request], str | Exception]) -> S
     """A teacher that plays all roles well, but for the stages named here."""
 
     def reply(request: Request) -> str | Exception:
-        special = texts.get(request.stage) if request.system else None
+        special = None if request.user == PROBE else texts.get(request.stage)
         if special is not None:
             return special(request) if callable(special) else special
         if request.stage == "evolve":
@@ -100,7 +101,7 @@ def test_a_row_knows_where_it_comes_from(seed_file: SeedFile) -> None:
     ("stage", "reply", "reason", "calls"),
     [
         ("evolve", "I'm sorry, but I can't help with that.", "refused", 1),
-        ("evolve", "#Rewritten Prompt#: Tell me of the rewritten instruction.", "scaffold_leak", 1),
+        ("evolve", "#Rewritten Prompt#: Tell me of the rewritten prompt.", "scaffold_leak", 1),
         ("evolve", "word " * 900, "over_budget", 1),
         ("evolve", "...", "empty", 1),
         ("judge", json.dumps(GOOD | {"no_gain": True}), "no_gain", 2),
@@ -195,6 +196,7 @@ def mine(folder: Path) -> str:
         ({"teacher": ScriptedTeacher([], model="other")}, "model of the judge"),
         ({"templates": "mine"}, "template deepen"),
         ({"seed": "others.json"}, "seeds"),
+        ({"seed": "others.json", "limit": 1}, "seeds"),
     ],
 )
 def test_a_changed_recipe_is_refused_by_name(
@@ -219,6 +221,58 @@ def test_accepted_drift_asks_what_changed_and_nothing_else(seed_file: SeedFile) 
     assert {request.stage for request in teacher.requests} == {"respond"}
     evol.run(seeds, teacher=ScriptedTeacher([]), **warmer)
     evol.run(seeds, teacher=ScriptedTeacher([]), rounds=1, accept_drift=True)
+
+
+def test_calls_given_up_are_asked_again_on_demand_and_the_folder_stays_usable(seed_file: SeedFile) -> None:
+    def fail_in_round_one(request: Request) -> str | Exception:
+        return Unavailable("reset") if request.user.count("Give two reasons") == 1 else "A proper answer."
+
+    options: dict[str, Any] = {"rounds": 3, "tries": 1, "weights": {"breadth": 0}}
+    seeds = seed_file(2)
+    first = evol.run(seeds, teacher=script(respond=fail_in_round_one), **options)
+    assert reasons(first) == {"teacher_failed"}
+    again = evol.run(seeds, teacher=script(), retry_failed=True, **options)
+    assert reasons(again) == set()
+    before = (again.path / "dataset.jsonl").read_bytes()
+    plain = evol.run(seeds, teacher=ScriptedTeacher([]), **options)
+    assert (plain.path / "dataset.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 32])
+def test_a_teacher_that_dies_in_the_middle_costs_no_row(seed_file: SeedFile, concurrency: int) -> None:
+    seeds, dying = seed_file(40), script()
+    alive = dying._reply
+    dying._reply = lambda request: alive(request) if len(dying.requests) < 100 else Unavailable("gone")
+    with pytest.raises(TeacherError):
+        evol.run(seeds, teacher=dying, rounds=2, tries=1, concurrency=concurrency)
+    assert reasons(evol.run(seeds, teacher=script(), rounds=2)) == set()
+
+
+def test_accepted_drift_that_was_interrupted_goes_on_without_being_accepted_again(seed_file: SeedFile) -> None:
+    seeds = seed_file(4)
+    other: dict[str, Any] = {"sampling": {"evolver": {"temperature": 0.5}}, "rounds": 2}
+
+    def another_way(request: Request) -> str | Exception:
+        if len(stopping.requests) > 6:
+            return TeacherError("401")
+        return request.values["instruction"] + " Name one case where it is otherwise, and what follows from it."
+
+    evol.run(seeds, teacher=script(), rounds=2)
+    stopping = script(evolve=another_way)
+    with pytest.raises(TeacherError):
+        evol.run(seeds, teacher=stopping, accept_drift=True, **other)
+    run = evol.run(seeds, teacher=script(), **other)
+    assert len(run.frame()) == 12
+    assert run.frame()["instruction"].str.contains("Name one case").any()
+
+
+def test_the_order_of_a_packs_operators_decides_nothing(seed_file: SeedFile, tmp_path: Path) -> None:
+    pack = Path(mine(tmp_path)) / "pack.toml"
+    head, *operators = pack.read_text(encoding="utf-8").split("[operators.")
+    seeds = seed_file(4)
+    evol.run(seeds, teacher=script(), templates="mine", rounds=2)
+    pack.write_text(head + "".join(f"[operators.{text}\n" for text in reversed(operators)), encoding="utf-8")
+    evol.run(seeds, teacher=ScriptedTeacher([]), templates="mine", rounds=2)
 
 
 def test_nothing_drifts_before_the_first_answer(seed_file: SeedFile) -> None:
@@ -278,6 +332,22 @@ def test_the_frame_has_the_same_types_whatever_is_in_it(seed_file: SeedFile) -> 
     for name in full.columns:
         assert full[name].dtype == empty[name].dtype
     assert full["difficulty"].dtype == "float64"
+
+
+def test_the_finished_dataset_is_one_for_datasets(seed_file: SeedFile) -> None:
+    assert evol.run(seed_file(2), teacher=script(), rounds=1).dataset().num_rows == 4
+
+
+def test_a_teacher_object_and_named_roles_are_not_mixed(seed_file: SeedFile) -> None:
+    with pytest.raises(UsageError, match="judge"):
+        evol.run(seed_file(1), teacher=script(), judge="openai:m@http://127.0.0.1:1/v1")
+
+
+def test_bad_rows_of_the_seed_file_are_in_the_log(seed_file: SeedFile) -> None:
+    seeds = seed_file(1)
+    seeds.write_text(json.dumps([*json.loads(seeds.read_text()), {"instruction": ""}]))
+    run = evol.run(seeds, teacher=script(), rounds=0)
+    assert "row 2: `instruction`: is empty" in (run.path / "run.log").read_text(encoding="utf-8")
 
 
 def test_a_run_can_be_looked_at_while_it_goes(seed_file: SeedFile) -> None:

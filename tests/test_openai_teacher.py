@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from socket import socket
 
 import pytest
@@ -40,6 +41,14 @@ def send(teacher: OpenAITeacher, *requests: Request) -> list[str]:
         return [read_completion(body, 64).text for body in bodies]
 
     return asyncio.run(all_of_them())
+
+
+def send_twice(teacher: OpenAITeacher, request: Request) -> str:
+    """The text of the reply, if need be to the second try, as the door would do it."""
+    try:
+        return send(teacher, request)[0]
+    except Unavailable:
+        return send(teacher, request)[0]
 
 
 def error(status: int, code: str = "", param: str = "", message: str = "no", **headers: str) -> Reply:
@@ -153,8 +162,9 @@ def test_a_server_that_takes_no_schema_is_asked_in_plain_text_from_then_on(statu
 
     with MockTeacher(handle) as server:
         teacher = teacher_of(server.url)
-        assert send(teacher, JUDGE, JUDGE, JUDGE) == ["plain"] * 3
+        assert [send_twice(teacher, JUDGE) for _ in range(3)] == ["plain"] * 3
     assert with_schema <= 2
+    assert len(teacher.notices) == 1
     assert "no JSON schema" in teacher.notices[0]
 
 
@@ -166,8 +176,68 @@ def test_one_chance_failure_is_not_taken_for_a_missing_schema() -> None:
 
     with MockTeacher(handle) as server:
         teacher = teacher_of(server.url)
-        assert send(teacher, JUDGE, JUDGE) == ["with", "with"]
+        assert [send_twice(teacher, JUDGE) for _ in range(2)] == ["with", "with"]
     assert teacher.notices == []
+
+
+def test_many_first_judgements_at_once_notice_it_once() -> None:
+    def handle(call: Call) -> Reply:
+        return error(400) if "response_format" in call.body else Reply(body=completion("plain", call))
+
+    async def many(teacher: OpenAITeacher) -> None:
+        requests = [replace(JUDGE, user=f"This {number}.") for number in range(16)]
+        await asyncio.gather(*(teacher.send(request) for request in requests))
+        await teacher.close()
+
+    with MockTeacher(handle, latency=0.01) as server:
+        teacher = teacher_of(server.url)
+        asyncio.run(many(teacher))
+    assert len(teacher.notices) == 1
+
+
+def test_a_request_that_is_forbidden_among_others_is_refused_alone() -> None:
+    def handle(call: Call) -> Reply:
+        return error(403) if "flagged" in call.body["messages"][-1]["content"] else Reply(body=completion("ok", call))
+
+    with MockTeacher(handle) as server, pytest.raises(RequestRefused, match="403"):
+        send(teacher_of(server.url), PLAIN, replace(PLAIN, user="flagged"))
+
+
+def test_a_key_that_a_reply_repeats_is_not_kept() -> None:
+    async def body(url: str) -> bytes:
+        teacher = teacher_of(url)
+        try:
+            return await teacher.send(PLAIN)
+        finally:
+            await teacher.close()
+
+    with MockTeacher(lambda _: Reply(body=f"<html>Bearer {KEY}</html>".encode())) as server:
+        assert KEY.encode() not in asyncio.run(body(server.url))
+
+
+def test_a_key_at_the_end_of_what_is_shown_is_not_shown_in_part() -> None:
+    said = "x" * 290 + KEY
+    with MockTeacher(lambda _: error(500, message=said)) as server, pytest.raises(Unavailable) as failure:
+        send(teacher_of(server.url), PLAIN)
+    assert KEY[:6] not in str(failure.value)
+
+
+def test_a_teacher_can_be_used_again_after_it_was_closed() -> None:
+    with MockTeacher(lambda call: Reply(body=completion("hello", call))) as server:
+        teacher = teacher_of(server.url)
+        assert [send(teacher, PLAIN) for _ in range(2)] == [["hello"]] * 2
+
+
+def test_a_server_without_a_list_of_models_is_still_described() -> None:
+    async def describe(url: str) -> Description:
+        teacher = teacher_of(url + "/nowhere")
+        try:
+            return await teacher.describe()
+        finally:
+            await teacher.close()
+
+    with MockTeacher(lambda _: error(404)) as server:
+        assert asyncio.run(describe(server.url)).context is None
 
 
 @pytest.mark.parametrize(

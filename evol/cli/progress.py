@@ -107,8 +107,10 @@ def _tokens(tally: Tally, seconds: float) -> str:
 
 
 def _times(tally: Tally, seconds: float) -> str:
+    # What came from the journal took no time: only what is paid says how long the rest takes.
     share = tally.share_done
-    left = f", about {_clock(seconds / share - seconds)} left" if 0.02 < share < 1 else ""
+    paid = share * tally.calls / max(1, tally.calls + tally.replayed)
+    left = f", about {_clock((1 - share) * seconds / paid)} left" if paid > 0.01 and share < 1 else ""
     return f"{_clock(seconds)}{left}"
 
 

@@ -46,13 +46,14 @@ def show(
     row_id: Annotated[
         str | None, typer.Argument(help="A seed's id, a row's, or the start of one.", metavar="ID")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List every lineage.")] = False,
 ) -> None:
     """Show a lineage as a tree with what changed from parent to child; without an ID, list the lineages."""
     from evol.review import load
 
     loaded = load(run)
     if row_id is None:
-        _list_lineages(loaded)
+        _list_lineages(loaded, None if every else LINEAGES_SHOWN)
         return
     from evol.review.tree import draw_tree
 
@@ -77,10 +78,12 @@ def _mean(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _list_lineages(run: Run) -> None:
+def _list_lineages(run: Run, limit: int | None) -> None:
     from evol.review.tree import list_lineages
 
-    lines = list(list_lineages(run.rows(), LINEAGES_SHOWN))
-    for line in lines:
+    for line in list_lineages(run.rows(), limit):
         typer.echo(line)
+    seeds = run.stats().seeds
+    if limit is not None and seeds > limit:
+        typer.echo(f"{limit} of {seeds:,} lineages; --all lists every one", err=True)
     typer.echo(f"evol show {run.path} ID shows one of them", err=True)

@@ -33,16 +33,17 @@ def run(  # noqa: PLR0913 - one parameter for each option
     ] = None,
     weight: Annotated[
         list[str] | None,
-        typer.Option(help="Weight of an operator, as breadth=2; may be given often.", rich_help_panel=METHOD),
+        typer.Option(help="Weight of an operator, as breadth=2; repeatable.", rich_help_panel=METHOD),
     ] = None,
     words: Annotated[
-        str | None, typer.Option(help="Words that a step in depth adds, as 10-20.", rich_help_panel=METHOD)
+        str | None, typer.Option(help="Words an in-depth step may add, as 10-20.", rich_help_panel=METHOD)
     ] = None,
     reanswer_seeds: Annotated[
-        bool | None, typer.Option("--reanswer-seeds", help="Answer the seeds again too.", rich_help_panel=METHOD)
+        bool | None,
+        typer.Option("--reanswer-seeds", help="Have the responder answer the seeds again.", rich_help_panel=METHOD),
     ] = None,
     score_seeds: Annotated[
-        bool | None, typer.Option("--score-seeds", help="Rate the seeds' difficulty too.", rich_help_panel=METHOD)
+        bool | None, typer.Option("--score-seeds", help="Have the scorer rate the seeds.", rich_help_panel=METHOD)
     ] = None,
     random_seed: Annotated[
         int | None, typer.Option(help="Decides every draw and the shuffle. [default: 42]", rich_help_panel=METHOD)
@@ -109,7 +110,9 @@ def run(  # noqa: PLR0913 - one parameter for each option
         outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed, watch=watch(quiet=quiet))
     except KeyboardInterrupt as stop:
         folder = prepared.recipe.folder
-        raise Interrupted(f"interrupted; what was answered is safe in {folder}, the same command goes on") from stop
+        raise Interrupted(
+            f"interrupted; what was answered is safe in {folder}; the same command goes on from there"
+        ) from stop
     if not quiet:
         _say_outcome(outcome)
 
@@ -152,6 +155,7 @@ def _say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
 
 
 def _say_forecast(prepared: Prepared) -> None:
+    from evol.folder import RunFolder
     from evol.forecast import ASSUMED, forecast
     from evol.review import load
 
@@ -167,9 +171,11 @@ def _say_forecast(prepared: Prepared) -> None:
     typer.echo(f"  {'in all':10}{expected.total_calls:>12,}{total.prompt_tokens:>16,}{total.completion_tokens:>20,}")
     typer.echo("Eliminated rows make it less, failed calls more.")
     typer.echo(f"Tokens are estimated: {ASSUMED}.")
-    if (recipe.folder / "journal.db").is_file():
+    if RunFolder(recipe.folder).journal.is_file():
         answered = load(recipe.folder).count_answers()
-        typer.echo(f"{recipe.folder} holds {answered:,} answers; what is asked again of them is not paid again.")
+        typer.echo(
+            f"{recipe.folder} holds {answered:,} answers; those that are asked for again are not paid for again."
+        )
 
 
 def _say_outcome(outcome: Outcome) -> None:

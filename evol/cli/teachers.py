@@ -45,7 +45,7 @@ def list_teachers() -> None:
 
 @app.command("check")
 def check(
-    spec: Annotated[str, typer.Argument(help="A teacher, as after --teacher.")],
+    spec: Annotated[str, typer.Argument(help="A teacher, written as for --teacher.")],
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the reply.")] = 60.0,
 ) -> None:
     """Ask one question, and say what answers: model, latency, JSON mode, context."""

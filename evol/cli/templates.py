@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from evol.packs import Pack
 
 app = typer.Typer(help="Template packs: list, show, check.", invoke_without_command=True, rich_markup_mode=None)
-STAGES = ("judge", "respond", "score")
 
 
 @app.callback()
@@ -62,6 +61,8 @@ def check(path: Annotated[str, typer.Argument(help="A pack: a folder or a name."
 
 
 def _describe(pack: Pack) -> None:
+    from evol.packs import STAGES
+
     typer.echo(f"{pack.name}: {pack.description} ({pack.words[0]} to {pack.words[1]} words a step) in {pack.path}")
     total = sum(pack.weights.values())
     for name, operator in pack.operators.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from evol import chance
 from evol.dataset.rows import dataset_line, to_json
@@ -22,10 +21,7 @@ class Finished:
 
 
 def finish(folder: RunFolder, rows: Iterable[Evolution], random_seed: int, sample: int | None = None) -> Finished:
-    """Writes dataset.jsonl (all kept rows shuffled, or the first `sample` of them) and eliminated.jsonl.
-
-    A file that would have no row is not there: an empty one breaks its readers.
-    """
+    """Writes dataset.jsonl (all kept rows shuffled, or the first `sample` of them) and eliminated.jsonl."""
     kept: list[tuple[int, str]] = []  # where the shuffle puts a row, and its line
     fallen: list[str] = []
     for row in rows:
@@ -34,13 +30,6 @@ def finish(folder: RunFolder, rows: Iterable[Evolution], random_seed: int, sampl
         else:
             fallen.append(to_json(row))
     kept.sort()
-    written = _write(folder.dataset, [line for _, line in kept[:sample]])
-    _write(folder.eliminated, fallen)
+    written = write_whole(folder.dataset, (line for _, line in kept[:sample]))
+    write_whole(folder.eliminated, fallen)
     return Finished(written, len(kept), len(fallen))
-
-
-def _write(path: Path, lines: list[str]) -> int:
-    if lines:
-        return write_whole(path, lines)
-    path.unlink(missing_ok=True)
-    return 0

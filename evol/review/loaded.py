@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -81,11 +80,6 @@ class Run:
         """How many calls are settled and will not be paid for again."""
         with JournalView(self._folder.journal) as journal:
             return journal.count_answers()
-
-    def recipe(self) -> dict[str, str]:
-        """What decides the run's questions: models, templates, parameters."""
-        with JournalView(self._folder.journal) as journal:
-            return dict(json.loads(journal.meta().get("recipe", "{}")))
 
     def __repr__(self) -> str:
         return f"evol.load({str(self.path)!r})"

@@ -44,7 +44,7 @@ def draw_tree(rows: list[Evolution], *, colour: bool = False) -> Iterator[str]:
         yield ""
 
 
-def list_lineages(rows: Iterable[Evolution], limit: int) -> Iterator[str]:
+def list_lineages(rows: Iterable[Evolution], limit: int | None) -> Iterator[str]:
     """A line for each of the first `limit` lineages: id, a mark for every round (+ kept, - eliminated), first words."""
     for seed_id, lineage in islice(groupby(rows, key=lambda row: row.seed_id), limit):
         members = list(lineage)

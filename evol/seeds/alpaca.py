@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from evol.errors import SeedError
 from evol.records import Seed
 
-NO_INPUT = frozenset({"<noinput>", "noinput", "n/a", "none", "nan"})  # what copies of Alpaca write for "no input"
+NO_INPUT = frozenset({"<noinput>", "noinput", "n/a"})  # what copies of Alpaca write for "no input"
 FIELDS_SHOWN = 12
 SELF_INSTRUCT = "instances"  # where Self-Instruct keeps the input: dropping it unseen would change the task
 

@@ -20,6 +20,7 @@ from evol.words import count_words, split_words
 
 SORRY_WORDS = 80  # a response with "sorry" and fewer words is a refusal (WizardLM, section 3.3)
 OPENING = 200  # characters in which a refusal shows itself
+OPERATORS = re.compile(r"(?<= )[*/&|-](?= )|[\[\]{}]")  # punctuation that makes another formula or piece of code
 ABBREVIATION = re.compile(r"\b[A-Z]{2,}\b")  # US, IT and WHO are no stop words
 
 
@@ -92,7 +93,8 @@ def scaffold_leak(seen: Rewrite) -> str | None:
 def unchanged(seen: Rewrite) -> str | None:
     """The child is the parent, give or take case, spacing and punctuation; but C is not C++, and 7 + 3 not 7 % 3."""
     parent, child = _straight(seen.parent), _straight(seen.child)
-    if split_words(child) != split_words(parent) or _signs(child) != _signs(parent):
+    same_words = split_words(child) == split_words(parent) and _signs(child) == _signs(parent)
+    if not same_words or OPERATORS.findall(child) != OPERATORS.findall(parent):
         return None
     return "the same words as its parent"
 

@@ -10,6 +10,7 @@ from evol.stages.context import Context
 
 FENCED = re.compile(r"\A```[\w-]*\n(?P<inside>.*)\n```\Z", re.DOTALL)
 SECTION = re.compile(r"\A<(?P<tag>\w+-[0-9a-f]{8})>\s*(?P<inside>.*?)\s*</(?P=tag)>\Z", re.DOTALL)
+LABEL = re.compile(r"\A[#*\s]*(?:rewritten|created|evolved|new) (?:prompt|instruction)[#*\s]*:[#*\s]*", re.IGNORECASE)
 QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"), ("\u300c", "\u300d"))
 
 
@@ -28,8 +29,8 @@ async def evolve(context: Context, place: Place, operator: str, choices: dict[st
 
 
 def clean(text: str) -> str:
-    """The text without what models like to wrap an instruction in: our section tags, one fence, one pair of quotes."""
-    text = text.strip()
+    """The text without what models wrap an instruction in: a label, our section tags, one fence, one pair of quotes."""
+    text = LABEL.sub("", text.strip())
     for wrapping in (SECTION, FENCED, SECTION):
         match = wrapping.match(text)
         if match and (wrapping is SECTION or "```" not in match["inside"]):

@@ -34,7 +34,7 @@ class Judgement(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    explanation: Text
+    explanation: Text = ""
     no_gain: bool
     answerable: bool
     difficulty: Difficulty
@@ -45,7 +45,7 @@ class Score(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    explanation: Text
+    explanation: Text = ""
     difficulty: Difficulty
 
 
@@ -55,10 +55,14 @@ SCORE_SCHEMA = strict_schema(Score)
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[Form]):
-    """What was read of the replies, None where none could be read, and what all the asking used."""
+    """What was read of the replies, None where none could be read, and what all the asking used.
+
+    `cut` says that the last reply ended at its cap of tokens.
+    """
 
     found: Form | None
     usage: Usage
+    cut: bool = False
 
 
 async def judge(context: Context, place: Place, parent: str, child: str) -> Reading[Judgement]:
@@ -82,4 +86,4 @@ async def _ask_until_read(
         usage += reply.usage
         if found := read_object(reply.text, form):
             return Reading(found, usage)
-    return Reading(None, usage)
+    return Reading(None, usage, reply.truncated)

@@ -28,7 +28,7 @@ def strict_schema(form: type[BaseModel]) -> dict[str, Any]:
     """The form's JSON schema as servers want it: every field required, nothing beside them, no ornaments."""
     schema = form.model_json_schema()
     properties = {
-        name: {key: value for key, value in field.items() if key != "title"}
+        name: {key: value for key, value in field.items() if key not in ("title", "default")}
         for name, field in schema["properties"].items()
     }
     return {
@@ -51,4 +51,6 @@ def _objects(text: str) -> Iterator[object]:
         else:
             found += 1
             yield value
+            if isinstance(value, dict):  # an object in a wrapping, as {"verdict": {...}}
+                yield from (inner for inner in value.values() if isinstance(inner, dict))
         position = text.find("{", end)

@@ -16,6 +16,8 @@ from evol.errors import BadReply, RequestRefused
 from evol.records import Answer, Request, Usage
 from evol.words import well_formed
 
+CUT = frozenset({"length", "max_tokens", "model_length"})
+BROKEN_OFF = frozenset({"abort", "error"})  # vLLM going down; OpenRouter in mid-stream
 # A block of its own; one that the prompt opened, closed on a line of its own; one that never ends.
 THINKING = re.compile(
     r"\A\s*<think(?:ing)?>(.*?)(?:</think(?:ing)?>\s*|\Z)|\A(.*?)^</think(?:ing)?>[ \t]*(?:\n\s*|\Z)",
@@ -73,12 +75,14 @@ def read_completion(body: bytes, max_tokens: int) -> Answer:
         raise BadReply("the reply's first choice has no message")
     usage = _usage(completion.get("usage"))
     finish = choice.get("finish_reason")
+    if finish in BROKEN_OFF:
+        raise BadReply(f"the server broke the reply off ({finish})")
     if finish == "content_filter":
         raise RequestRefused("the provider's content filter withheld the reply")
     if message.get("refusal"):
         raise RequestRefused(f"the model declined: {' '.join(str(message['refusal']).split())[:200]}")
     text, reasoning = _split_reasoning(message)
-    truncated = finish == "length"
+    truncated = finish in CUT
     if truncated and 0 < usage.completion_tokens < max_tokens:
         raise BadReply(f"the reply was cut after {usage.completion_tokens} of {max_tokens} tokens")
     if not text.strip() and not truncated:

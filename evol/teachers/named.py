@@ -12,10 +12,11 @@ from evol.errors import TeacherError, UsageError
 from evol.teachers.base import Teacher
 
 OPENAI_URL = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
+OPENAI_KEY = "OPENAI_API_KEY"
+OTHER_KEY = "EVOL_API_KEY"  # OpenAI's key goes to OpenAI and to nobody else
 TEACHER_KINDS: Mapping[str, str] = {
-    "openai:MODEL": f"a model of OpenAI; the key is read from {KEY_VARIABLE}",
-    "openai:MODEL@URL": "the same API anywhere else (vLLM, llama-server, Ollama, ...): openai:qwen3@http://localhost:8000/v1",
+    "openai:MODEL": f"a model of OpenAI; the key is read from {OPENAI_KEY}",
+    "openai:MODEL@URL": f"the same API elsewhere: openai:qwen3@http://localhost:8000/v1; key, if any, in {OTHER_KEY}",
     "demo": "rules instead of a model, free and offline, to see evol at work; not for training",
 }
 ADDRESS = re.compile(r"://|@[\w.-]+:\d+(?:/|\Z)")  # in the name of a model: an address that is not written as one
@@ -55,7 +56,7 @@ def parse_spec(spec: str) -> Endpoint | None:
     except ValueError:
         well_formed = False
     if not well_formed:
-        raise UsageError(f"{url} is no address of a server; one looks like http://localhost:8000/v1")
+        raise UsageError(f"{url} is not the address of a server; one looks like http://localhost:8000/v1")
     return Endpoint(match["model"], url.rstrip("/"))
 
 
@@ -72,7 +73,7 @@ def teacher_named(spec: str, keys: Mapping[str, str], timeout: float) -> Teacher
         return DemoTeacher()
     from evol.teachers.openai import OpenAITeacher
 
-    variable = keys.get(endpoint.host, KEY_VARIABLE)
+    variable = keys.get(endpoint.host, OPENAI_KEY if endpoint.url == OPENAI_URL else OTHER_KEY)
     key = os.environ.get(variable, "").strip()
     if not key and (endpoint.url == OPENAI_URL or endpoint.host in keys):
         raise TeacherError(f"{spec} needs a key: set {variable} in the environment")

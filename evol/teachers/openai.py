@@ -8,6 +8,7 @@ and nowhere else.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any
 
@@ -15,14 +16,16 @@ import aiohttp
 import httpx2
 import openai
 
-from evol.errors import RateLimited, RequestRefused, TeacherError, Unavailable
+from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.records import Request
 from evol.teachers.base import Description
 
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-NO_SCHEMA_STATUSES = frozenset({400, 422, 500, 501})  # how servers say that they know no JSON schema
+NO_SCHEMA_STATUSES = frozenset({400, 422})  # how servers say that they take no JSON schema, unless they fail on it
 RENAMED = {"max_tokens": "max_completion_tokens"}  # OpenAI's reasoning models know only the second
 DROPPABLE = frozenset({"temperature", "top_p"})  # ... and no sampling but their own
+MESSAGE_SHOWN = 300  # characters of what a server says
+FAILURES_BEFORE_PLAIN = 2  # of one request with a schema, by a status that may be chance
 CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
 
 
@@ -56,6 +59,7 @@ class OpenAITeacher:
         self._timeout = timeout
         self._sent_as: dict[str, str] = {}  # parameter -> the name it is sent under; "" is not sent
         self._answered = False
+        self._schema_failures: Counter[bytes] = Counter()  # by request, until the first success
         self._client: openai.AsyncOpenAI | None = None
 
     async def send(self, request: Request) -> bytes:
@@ -78,14 +82,15 @@ class OpenAITeacher:
             models = listed.json()["data"]
             own = next((m for m in models if m["id"] == self.model), models[0] if len(models) == 1 else {})
             known = own | (own.get("meta") or {})
-        except (_Refused, ValueError, KeyError, TypeError, AttributeError):
+        except (_Refused, CallFailed, TeacherError, ValueError, KeyError, TypeError, AttributeError):
             return Description(self.url, json_mode)  # a server may answer well and list nothing
         context = next((known[name] for name in CONTEXT_FIELDS if isinstance(known.get(name), int)), None)
         return Description(self.url, json_mode, context)
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        client, self._client = self._client, None  # it may be used for another run
+        if client is not None:
+            await client.close()
 
     def _open(self) -> openai.AsyncOpenAI:
         if self._client is None:
@@ -94,7 +99,7 @@ class OpenAITeacher:
                 base_url=self.url,
                 max_retries=0,
                 timeout=self._timeout,
-                # Whoever bounds what it reads asks for it unpacked.
+                # A packed reply can be far larger than it looks, and text of this size gains little by it.
                 default_headers={"Accept-Encoding": "identity"},
                 http_client=openai.DefaultAioHttpClient(
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
@@ -106,28 +111,25 @@ class OpenAITeacher:
         try:
             reply = await self._post(request, with_schema=True)
         except _Refused as refused:
-            if self.takes_schema or refused.status not in NO_SCHEMA_STATUSES:
+            if self.takes_schema or not self._may_be_the_schema(request, refused):
                 raise
-            return await self._without_schema(request, refused)
-        self.takes_schema = True
-        return reply
-
-    async def _without_schema(self, request: Request, refused: _Refused) -> bytes:
-        """The same question in plain words. Only where that works is the schema what the server could not take."""
+        else:
+            self.takes_schema = True
+            return reply
+        # The same question in plain words. Only where that works is the schema what the server could not take.
         plain = await self._post(request, with_schema=False)
-        if refused.status >= 500:
-            # It may have been chance: only a server that fails on the schema once more cannot take it.
-            try:
-                reply = await self._post(request, with_schema=True)
-            except _Refused as again:
-                if again.status != refused.status:
-                    return plain
-            else:
-                self.takes_schema = True
-                return reply
-        self.takes_schema = False
-        self.notices.append(f"{self.model} takes no JSON schema: its judgements are read from plain text")
+        if self.takes_schema is None:
+            self.takes_schema = False
+            self.notices.append(f"{self.model} takes no JSON schema: its judgements are read from plain text")
         return plain
+
+    def _may_be_the_schema(self, request: Request, refused: _Refused) -> bool:
+        """A refusal may be at once; a failure (5xx) may be chance, and counts when the same request meets it again."""
+        if refused.status < 500:
+            return refused.status in NO_SCHEMA_STATUSES
+        digest = request.digest(self.model)
+        self._schema_failures[digest] += 1
+        return self._schema_failures[digest] >= FAILURES_BEFORE_PLAIN
 
     async def _post(self, request: Request, *, with_schema: bool) -> bytes:
         while True:
@@ -140,7 +142,7 @@ class OpenAITeacher:
                     raise
             else:
                 self._answered = True
-                return reply.content
+                return reply.content.replace(self._key.encode(), b"[key]") if self._key else reply.content
 
     def _body(self, request: Request, *, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
@@ -190,19 +192,28 @@ class OpenAITeacher:
             raise Unavailable(self._redact(f"{type(error).__name__} from {self.url}: {error}")) from error
 
     def _status_failure(self, error: openai.APIStatusError) -> Exception:
-        status, said = error.status_code, self._redact(_message(error))
-        if status == 401:
-            remedy = f"check {self._key_variable}" if self._key else f"set {self._key_variable} in the environment"
-            return TeacherError(f"{self.url} refused the key for {self.model} (401): {remedy}")
-        if status == 404:
-            return TeacherError(f"{self.url} knows no model {self.model!r}, or is no such API (404): {said}")
-        if status in (402, 403) or (status == 429 and error.code in QUOTA_CODES):
-            return TeacherError(f"{self.url} refused {self.model} ({status}): {said}")
+        """What to do about an error status: stop the run, wait, try again, or give up the row."""
+        # Redacted before it is cut: half of a key is still no business of a log.
+        status, said = error.status_code, self._redact(_message(error))[:MESSAGE_SHOWN]
+        if stop := self._reason_to_stop(status, error.code, said):
+            return TeacherError(stop)
         if status == 429:
             return RateLimited(f"{self.url} asks to wait (429): {said}", _retry_after(error.response.headers))
         if status in (408, 409) or status >= 500:
             return _Refused(status, None, Unavailable(f"{self.url} failed ({status}): {said}"))
         return _Refused(status, error.param, RequestRefused(f"{self.url} refused the request ({status}): {said}"))
+
+    def _reason_to_stop(self, status: int, code: str | None, said: str) -> str:
+        """The message to stop the run with; empty where it may go on."""
+        if status == 401:
+            remedy = f"check {self._key_variable}" if self._key else f"set {self._key_variable} in the environment"
+            return f"{self.url} refused the key for {self.model} (401): {remedy}"
+        if status == 404:
+            return f"{self.url} knows no model {self.model!r}, or is no such API (404): {said}"
+        # With 403 a provider may also decline a single request; one that answers others is asked before the run stops.
+        if status == 402 or (status == 403 and not self._answered) or (status == 429 and code in QUOTA_CODES):
+            return f"{self.url} refused {self.model} ({status}): {said}"
+        return ""
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
@@ -216,10 +227,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _message(error: openai.APIStatusError) -> str:
-    """What the server said, on one line and not endless."""
+    """What the server said, on one line."""
     body = error.body
     said = body.get("message") if isinstance(body, dict) else body
-    return " ".join(str(said or error.message).split())[:300]
+    return " ".join(str(said or error.message).split())
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
