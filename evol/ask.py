@@ -161,11 +161,13 @@ class Ask:
             try:
                 body = await teacher.send(request)
                 answer = read_completion(body, request.sampling.max_tokens)
-            except CallFailed:
+            except CallFailed as failure:
                 self._tally.failed_tries += 1
+                self._tally.last_failure = str(failure)
                 raise
             finally:
                 self._tally.in_flight -= 1
+            self._tally.last_failure = ""
             return body, answer, time.monotonic() - started
 
     async def _make_sure_of(self, teacher: Teacher, request: Request, failure: CallFailed, order: int) -> None:
@@ -175,7 +177,10 @@ class Ask:
         # In the form of the request that failed: what the server takes of neither is not this row's fault.
         probe = Request("respond", request.system and PROBE_SYSTEM, PROBE, request.sampling)
         try:
-            await self._try(teacher, probe, order)
+            # As patient as the call itself: one more failure of a flaky teacher is not the end of a run.
+            async for attempt in _Call(self._limits.tries).attempts(self._limits.sleep):
+                with attempt:
+                    await self._try(teacher, probe, order)
         except RateLimited:
             return  # it is there, and busy
         except CallFailed as again:

@@ -92,6 +92,7 @@ def execute(
     recipe, pool = prepared.recipe, prepared.pool
     folder = RunFolder(recipe.folder)
     tally = Tally(seeds=len(pool.seeds), rounds=recipe.rounds)
+    folder.check_it_is_ours(recipe.seed)
     with folder.locked(), Journal(folder.journal) as journal:
         for line in _first_lines(prepared):
             folder.write_log(line)

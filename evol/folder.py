@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evol.errors import CannotWrite, FolderInUse, RunMissing
+from evol.errors import CannotWrite, FolderInUse, RunMissing, UsageError
 
 
 class RunFolder:
@@ -64,6 +64,22 @@ class RunFolder:
     def _cannot_write(self, error: OSError) -> CannotWrite:
         where, why = error.filename or self.path, error.strerror or error
         return CannotWrite(f"{where}: {why}: make room, or choose another folder with --out")
+
+    def check_it_is_ours(self, seed: Path) -> None:
+        """Raises `UsageError` where a run would overwrite what no run of this folder has made.
+
+        That is the seed file itself, and files of the names a run writes beside which there is no journal.
+        """
+        derived = (self.recipe, self.dataset, self.eliminated, self.card)
+        if seed.resolve() in {path.resolve() for path in derived}:
+            raise UsageError(f"{seed} would be overwritten by the run in {self.path}: choose another folder with --out")
+        has_journal = self.journal.is_file() and self.journal.stat().st_size
+        found = [path.name for path in derived if path.exists()]
+        if found and not has_journal:
+            raise UsageError(
+                f"{self.path} holds {', '.join(found)} and no journal of a run: nothing is overwritten. "
+                "Choose another folder with --out, or put the journal.db back that belongs there"
+            )
 
     def existing(self) -> RunFolder:
         """This folder, if there is a run in it. Raises `RunMissing`."""

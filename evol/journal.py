@@ -86,7 +86,9 @@ class Journal:
             raise self._failed
 
     def find(self, place: str, digest: bytes, recipe: str, *, failures: bool = True) -> Entry | None:
-        """The entry for this question, if it was asked before. `failures` False passes over calls that were given up.
+        """The entry for this question, if it was asked before.
+
+        `failures` False passes over calls that were given up and answers that are damaged: they are asked again.
 
         Raises `DriftError` where another question was asked at this place under the same recipe, and `JournalDamaged`
         where the body is not what was written.
@@ -99,11 +101,13 @@ class Journal:
         for columns in found:
             entry = Entry(place, *columns[:6])
             if entry.digest == digest:
-                if zlib.crc32(entry.body) != columns[6]:
+                whole = zlib.crc32(entry.body) == columns[6]
+                if failures and not whole:
                     raise JournalDamaged(
-                        f"{self.path}: the answer at {place} is damaged (checksum): restore the file from a copy"
+                        f"{self.path}: the answer at {place} is damaged (checksum): restore the file from a copy, "
+                        "or add --retry-failed to ask for it again"
                     )
-                return entry if failures or not entry.failure else None
+                return entry if whole and (failures or not entry.failure) else None
         if any(columns[1] == recipe for columns in found):
             raise DriftError(
                 f"{self.path}: another question was asked at {place} under the same recipe; another version of evol "

@@ -68,7 +68,7 @@ class Recipe(BaseModel):
     out: Path | None = None
     limit: Count | None = None
     strict: bool = False
-    rounds: Annotated[int, Field(ge=0)] = 4
+    rounds: Annotated[int, Field(ge=0, le=1000)] = 4
     templates: str = "wizardlm"
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     words: tuple[Annotated[int, Field(ge=0)], Count] | None = None
@@ -172,7 +172,8 @@ def _say(error: ValidationError, path: Path, flags: set[str]) -> str:
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = SamplingOptions if top == "sampling" else Recipe
-        return f"{path}: no option is called `{'.'.join(where)}`; the options are: {', '.join(known.model_fields)}"
+        source = f"{path}: " if path.is_file() and top not in flags else ""
+        return f"{source}no option is called `{'.'.join(where)}`; the options are: {', '.join(known.model_fields)}"
     if top == "weights" and top in flags:
         return f"--weight {' '.join(where[1:])}: {said}"
     return f"--{top.replace('_', '-')}: {said}" if top in flags else f"{path}: {'.'.join(where)}: {said}"

@@ -22,6 +22,7 @@ class Tally:
     calls: int = 0
     replayed: int = 0
     failed_tries: int = 0
+    last_failure: str = ""  # what the last try failed with; empty again after the next that does not
     in_flight: int = 0
     paid: Usage = field(default_factory=Usage)
     attempts: Counter[int] = field(default_factory=Counter)  # by round
@@ -38,5 +39,6 @@ class Tally:
 
     @property
     def share_done(self) -> float:
-        """From 0 to 1, by rows settled."""
-        return self.attempts.total() / (self.seeds * (self.rounds + 1)) if self.seeds else 0.0
+        """From 0 to 1, by rows settled. Seeds count where they are all there is to do: most come with an answer."""
+        settled = self.attempts.total() - self.attempts[0] if self.rounds else self.attempts[0]
+        return settled / (self.seeds * max(1, self.rounds)) if self.seeds else 0.0

@@ -159,6 +159,11 @@ def test_a_teacher_that_comes_back_while_it_is_asked_loses_no_row(door: Door) ->
     assert door.ask(ScriptedTeacher([*replies, "ready", "hello"])).text == "hello"
 
 
+def test_one_more_failure_of_a_flaky_teacher_is_not_the_end_of_the_run(door: Door) -> None:
+    replies: list[str | CallFailed] = [Unavailable("flaky")] * 7
+    assert door.ask(ScriptedTeacher([*replies, "ready", "hello"])).text == "hello"
+
+
 def test_what_the_teacher_takes_of_no_request_is_the_teachers_fault(door: Door) -> None:
     teacher = ScriptedTeacher(lambda request: RequestRefused("no system role") if request.system else "ready")
     with pytest.raises(TeacherError, match="no system role"):

@@ -363,6 +363,33 @@ def test_a_run_can_be_looked_at_while_it_goes(seed_file: SeedFile) -> None:
     assert not (Path("outputs/seeds/dataset.jsonl.part")).exists()
 
 
+def test_what_no_run_has_made_is_not_overwritten(seed_file: SeedFile) -> None:
+    mine = seed_file(1, name="dataset.jsonl")
+    before = mine.read_bytes()
+    with pytest.raises(UsageError, match="would be overwritten"):
+        evol.run(mine, teacher=script(), out=".")
+    with pytest.raises(UsageError, match="nothing is overwritten"):
+        evol.run(seed_file(1), teacher=script(), out=".")
+    assert mine.read_bytes() == before
+
+
+def test_a_run_without_its_journal_is_not_paid_again(seed_file: SeedFile) -> None:
+    seeds = seed_file(1)
+    run = evol.run(seeds, teacher=script(), rounds=1)
+    (run.path / "journal.db").unlink()
+    with pytest.raises(UsageError, match="journal"):
+        evol.run(seeds, teacher=ScriptedTeacher([]), rounds=1)
+
+
+def test_a_run_that_nobody_listens_to_still_makes_its_dataset(seed_file: SeedFile) -> None:
+    command = [*RUN, "--seed", str(seed_file(2)), "--teacher", "demo"]
+    subprocess.run(["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command], check=True)
+    Path("outputs/seeds/dataset.jsonl").unlink()
+    with Path("/dev/full").open("w") as full:
+        subprocess.run(command, stderr=full, check=True)
+    assert Path("outputs/seeds/dataset.jsonl").is_file()
+
+
 def test_a_second_process_is_kept_out(seed_file: SeedFile) -> None:
     with RunFolder(Path("outputs/seeds")).locked(), pytest.raises(FolderInUse, match=str(os.getpid())):
         evol.run(seed_file(1), teacher=script())

@@ -87,6 +87,8 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     connection.close()
     with Journal(path) as journal, pytest.raises(JournalDamaged, match="checksum"):
         journal.find(ENTRY.place, ENTRY.digest, "recipe")
+    with Journal(path) as journal:
+        assert journal.find(ENTRY.place, ENTRY.digest, "recipe", failures=False) is None
 
 
 def test_rows_come_in_the_order_of_the_pool_then_of_the_rounds(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from evol.cli import review, run, teachers, templates
-from evol.errors import EvolError
+from evol.cli.talk import say
+from evol.errors import CannotWrite, EvolError
 from evol.version import __version__
 
 app = typer.Typer(
@@ -51,9 +52,12 @@ def main() -> None:
     try:
         app()
     except EvolError as error:
-        typer.echo(f"evol: {error}", err=True)
+        say(f"evol: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever reads us has had enough (`evol show ... | head`).
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        say(f"evol: {error.strerror or error}: the output could not be written")
+        sys.exit(CannotWrite.exit_code)

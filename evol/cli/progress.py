@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-import typer
+from evol.cli.talk import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 PANEL_PER_SECOND = 5
+FAILURE_SHOWN = 120  # characters
 
 
 def watch(*, quiet: bool) -> Callable[[Tally], AbstractContextManager[object]]:
     """How to watch a run on this standard error."""
     if quiet:
         return nullcontext
-    return _panel if sys.stderr.isatty() else _lines
+    # There is no stderr at all where a daemon starts us.
+    return _panel if sys.stderr is not None and sys.stderr.isatty() else _lines
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def _lines(tally: Tally) -> Iterator[None]:
 
     def talk() -> None:
         while not done.wait(LINE_SECONDS):
-            typer.echo(_line(tally, time.monotonic() - started), err=True)
+            say(_line(tally, time.monotonic() - started))
 
     thread = threading.Thread(target=talk, name="progress", daemon=True)
     thread.start()
@@ -43,7 +45,7 @@ def _lines(tally: Tally) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        typer.echo(_line(tally, time.monotonic() - started), err=True)
+        say(_line(tally, time.monotonic() - started))
 
 
 @contextmanager
@@ -73,6 +75,8 @@ def _table(tally: Tally, seconds: float) -> Table:
     table.add_row("kept", f"{tally.kept.total():,}")
     table.add_row("eliminated", _eliminated(tally))
     table.add_row("calls", f"{tally.calls:,} ({tally.in_flight} in flight{_extra(tally)})")
+    if tally.last_failure:
+        table.add_row("last failure", _last_failure(tally))
     table.add_row("tokens", _tokens(tally, seconds))
     table.add_row("time", _times(tally, seconds))
     return table
@@ -83,7 +87,7 @@ def _line(tally: Tally, seconds: float) -> str:
         f"{tally.share_done:4.0%} | kept {tally.kept.total():,} | eliminated {tally.eliminated.total():,} | "
         f"calls {tally.calls:,} ({tally.in_flight} in flight{_extra(tally)}) | {_tokens(tally, seconds)} | "
         f"{_times(tally, seconds)}"
-    )
+    ) + (f" | last failure: {_last_failure(tally)}" if tally.last_failure else "")
 
 
 def _rounds(tally: Tally) -> str:
@@ -98,6 +102,11 @@ def _eliminated(tally: Tally) -> str:
 def _extra(tally: Tally) -> str:
     replayed = f", {tally.replayed:,} from the journal" if tally.replayed else ""
     return replayed + (f", {tally.failed_tries:,} failed tries" if tally.failed_tries else "")
+
+
+def _last_failure(tally: Tally) -> str:
+    """Why the last try failed, while that is what the run waits for."""
+    return " ".join(tally.last_failure.split())[:FAILURE_SHOWN]
 
 
 def _tokens(tally: Tally, seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ def show(
         return
     from evol.review.tree import draw_tree
 
-    for line in draw_tree(loaded.lineage(row_id), colour=sys.stdout.isatty()):
+    for line in draw_tree(loaded.lineage(row_id), colour=_has_colour()):
         typer.echo(line)
 
 
@@ -72,6 +73,10 @@ def _print_groups(name: str, groups: dict[str, Group], paper: Mapping[str, float
             f"{key:20}{group.attempts:>8,}{group.kept:>8,}{_mean(group.mean_difficulty):>12}{beside}"
             f"{_mean(group.mean_words_added, 1):>13}{_mean(group.tokens_per_kept, 0):>13}  {reasons}".rstrip()
         )
+
+
+def _has_colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def _mean(value: float | None, digits: int = 2) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evol.cli.talk import say
+
 if TYPE_CHECKING:
     from evol.engine import Outcome, Prepared
 
@@ -142,16 +144,12 @@ def _words(text: str | None) -> tuple[int, int] | None:
         raise UsageError(f"--words {text}: give the least and the most, as 10-20") from error
 
 
-def _say(line: str = "") -> None:
-    typer.echo(line, err=True)
-
-
 def _say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
     bad = prepared.pool.bad_rows
     for line in bad[:shown]:
-        _say(f"passed over: {line}")
+        say(f"passed over: {line}")
     if len(bad) > shown:
-        _say(f"passed over: {len(bad) - shown} more rows; --strict stops at the first")
+        say(f"passed over: {len(bad) - shown} more rows; --strict stops at the first")
 
 
 def _say_forecast(prepared: Prepared) -> None:
@@ -180,24 +178,24 @@ def _say_forecast(prepared: Prepared) -> None:
 
 def _say_outcome(outcome: Outcome) -> None:
     tally, finished, folder = outcome.tally, outcome.finished, outcome.folder
-    _say(f"{finished.kept:,} rows kept, {finished.eliminated:,} eliminated{_reasons(outcome)}")
+    say(f"{finished.kept:,} rows kept, {finished.eliminated:,} eliminated{_reasons(outcome)}")
     again = f", {tally.replayed:,} answered from the journal" if tally.replayed else ""
     failed = f", {tally.failed_tries:,} tries failed" if tally.failed_tries else ""
-    _say(
+    say(
         f"cost: {tally.calls:,} calls{again}{failed}; {tally.paid.prompt_tokens:,} prompt and "
         f"{tally.paid.completion_tokens:,} completion tokens; {outcome.seconds:.0f} s"
     )
     if outcome.pool.bad_rows:
-        _say(f"{len(outcome.pool.bad_rows):,} rows of the seed file were not usable")
+        say(f"{len(outcome.pool.bad_rows):,} rows of the seed file were not usable")
     for notice in outcome.notices:
-        _say(f"note: {notice}")
+        say(f"note: {notice}")
     if outcome.demo:
-        _say("THESE ROWS WERE WRITTEN BY RULES, NOT BY A MODEL (demo teacher): they are not for training.")
+        say("THESE ROWS WERE WRITTEN BY RULES, NOT BY A MODEL (demo teacher): they are not for training.")
     if finished.dataset:
-        _say(f"dataset: {folder.dataset} ({finished.dataset:,} rows)")
+        say(f"dataset: {folder.dataset} ({finished.dataset:,} rows)")
     else:
-        _say("no row was kept, so there is no dataset")
-    _say(f"next: evol stats {folder.path}")
+        say("no row was kept, so there is no dataset")
+    say(f"next: evol stats {folder.path}")
 
 
 def _reasons(outcome: Outcome) -> str:

@@ -68,14 +68,15 @@ def _is_json(text: str) -> bool:
 
 async def _check(spec: str, keys: dict[str, str], seconds_to_wait: float) -> None:
     from evol.errors import CallFailed, TeacherError
-    from evol.records import Request, Sampling
+    from evol.recipe import SAMPLING
+    from evol.records import Request
     from evol.teachers import read_completion, teacher_named
 
     teacher = teacher_named(spec, keys, seconds_to_wait)
-    sampling = Sampling(max_tokens=1024)
+    sampling = SAMPLING["responder"]  # what a run asks with: a server that takes less should say so now
     try:
         started = time.monotonic()
-        body = await teacher.send(Request("score", "", QUESTION, sampling, schema=SCHEMA))
+        body = await teacher.send(Request("score", "Do as the user says.", QUESTION, sampling, schema=SCHEMA))
         seconds = time.monotonic() - started
         answer = read_completion(body, sampling.max_tokens)
         about = await teacher.describe()

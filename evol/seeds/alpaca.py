@@ -17,6 +17,7 @@ from evol.records import Seed
 
 NO_INPUT = frozenset({"<noinput>", "noinput", "n/a"})  # what copies of Alpaca write for "no input"
 FIELDS_SHOWN = 12
+GZIP = b"\x1f\x8b"
 SELF_INSTRUCT = "instances"  # where Self-Instruct keeps the input: dropping it unseen would change the task
 
 
@@ -135,6 +136,9 @@ class _Unreadable:
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Each row with where it stands; one that is not JSON comes as `_Unreadable`."""
     try:
+        with path.open("rb") as file:
+            if file.read(2) == GZIP:
+                raise SeedError(f"{path}: compressed with gzip: unpack it (gunzip) and run again")
         with path.open(encoding="utf-8-sig") as file:
             start = file.read(4096).lstrip()[:1]
             file.seek(0)

@@ -101,7 +101,8 @@ def completion_body(text: str, prompt: str, model: str, finish_reason: str = "st
 def _first_choice(completion: object) -> dict[str, Any]:
     choices = completion.get("choices") if isinstance(completion, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise BadReply("the reply has no choices")
+        error = completion.get("error") if isinstance(completion, dict) else None
+        raise BadReply(f"the reply has no choices{f', but an error: {_shown(error)}' if error else ''}")
     return choices[0]
 
 
@@ -130,6 +131,11 @@ def _content(content: object) -> str:
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
+
+
+def _shown(error: object) -> str:
+    message = error.get("message", error) if isinstance(error, dict) else error
+    return " ".join(str(message).split())[:200]
 
 
 def _excerpt(body: bytes) -> str:
