@@ -23,7 +23,7 @@ from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError
 from evol.journal import Entry, Journal
 from evol.records import ROLE_OF_STAGE, Answer, Place, Reason, Request, Role, Verdict
 from evol.tally import Tally
-from evol.teachers import Teacher, read_completion
+from evol.teachers import Teacher, check_cut, read_completion
 from evol.words import well_formed
 
 FIRST_WAIT = 0.5  # seconds; doubled with every failure, and the wait is drawn between 0 and that
@@ -124,7 +124,7 @@ class Ask:
         self._tally.replayed += 1
         if entry.failure:
             raise GivenUp(Verdict(entry.failure, place.stage, entry.body.decode("utf-8", "replace")))
-        return read_completion(entry.body, request.sampling.max_tokens)
+        return read_completion(entry.body)
 
     async def _pay(self, teacher: Teacher, place: Place, digest: bytes, request: Request, order: int) -> Answer:
         call = _Call(self._limits.tries)
@@ -160,7 +160,8 @@ class Ask:
             started = time.monotonic()
             try:
                 body = await teacher.send(request)
-                answer = read_completion(body, request.sampling.max_tokens)
+                answer = read_completion(body)
+                check_cut(answer, request.sampling.max_tokens, teacher.context)
             except CallFailed as failure:
                 self._tally.failed_tries += 1
                 self._tally.last_failure = str(failure)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from hashlib import blake2b
 
 from evol.packs import Pack
@@ -32,6 +31,7 @@ def decisive_parts(recipe: Recipe, pack: Pack, teachers: Mapping[Role, Teacher])
         "word budget": f"{pack.words[0]} to {pack.words[1]}",
         "weights": ", ".join(f"{name} {weight!r}" for name, weight in pack.weights.items()),
         "form of a judgement": digest_of(JUDGEMENT_SCHEMA),
+        "judging": "by probability" if recipe.judge_by_probability else "by verdict",
     }
     for name, operator in pack.operators.items():
         parts[f"word limit of operator {name}"] = str(pack.word_limit(name))
@@ -42,7 +42,7 @@ def decisive_parts(recipe: Recipe, pack: Pack, teachers: Mapping[Role, Teacher])
             parts[f"template {name}"] = template.digest
     for role in recipe.roles():
         parts[f"model of the {role}"] = teachers[role].model
-        parts[f"sampling of the {role}"] = json.dumps(asdict(recipe.sampling_of(role)))
+        parts[f"sampling of the {role}"] = json.dumps(recipe.sampling_of(role).given)
     if recipe.score_seeds:
         parts["form of a score"] = digest_of(SCORE_SCHEMA)
     return parts

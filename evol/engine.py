@@ -91,7 +91,7 @@ def execute(
     started = time.monotonic()
     recipe, pool = prepared.recipe, prepared.pool
     folder = RunFolder(recipe.folder)
-    tally = Tally(seeds=len(pool.seeds), rounds=recipe.rounds)
+    tally = Tally(seeds=len(pool.seeds), rounds=recipe.rounds, teachers=_distinct(prepared.teachers))
     folder.check_it_is_ours(recipe.seed)
     with folder.locked(), Journal(folder.journal) as journal:
         for line in _first_lines(prepared):
@@ -106,7 +106,11 @@ def execute(
             folder.write_log(f"stopped: {type(error).__name__}: {error}")
             raise
         finished = _finish(prepared, folder, journal)
-    notices = tuple(notice for teacher in _distinct(prepared.teachers) for notice in teacher.notices)
+    notices = tally.notices
+    if recipe.judge_by_probability and tally.unrated:
+        notices += (
+            f"{tally.unrated:,} judged rows have no difficulty: the probabilities of the judge's tokens do not tell it",
+        )
     for line in (*notices, f"finished: {finished.kept} kept, {finished.eliminated} eliminated, {tally.calls} calls"):
         folder.write_log(line)
     return Outcome(folder, finished, tally, pool, notices, time.monotonic() - started, _is_demo(prepared))
@@ -215,7 +219,8 @@ async def _grow_all(prepared: Prepared, ask: Ask, journal: Journal, tally: Tally
 
     async def work() -> None:
         for seed in seeds:
-            await grow(Context(ask, prepared.pack, sampling, recipe.random_seed, seed.order), seed, settings, keep)
+            context = Context(ask, prepared.pack, sampling, recipe.random_seed, seed.order, recipe.judge_by_probability)
+            await grow(context, seed, settings, keep)
             tally.seeds_done += 1
 
     try:
@@ -247,7 +252,7 @@ def _named(recipe: Recipe) -> dict[Role, Teacher]:
         spec = recipe.spec(role)
         assert spec is not None, "checked by Recipe.check_teachers"
         if spec not in made:
-            made[spec] = teacher_named(spec, recipe.keys, recipe.timeout)
+            made[spec] = teacher_named(spec, recipe.keys, recipe.timeout, recipe.local)
         teachers[role] = made[spec]
     return teachers
 

@@ -23,7 +23,7 @@ from evol.records import Answer, Evolution, Place, Reason, Seed, Stage, Usage, V
 from evol.stages.context import Context
 from evol.stages.eliminate import EVOLUTION_RULES, RESPONSE_RULES, Response, Rewrite, eliminate
 from evol.stages.evolve import evolve
-from evol.stages.judge import judge, score
+from evol.stages.judge import judge, opinion, score
 from evol.stages.respond import respond
 from evol.words import count_words
 
@@ -60,7 +60,8 @@ async def _seed_row(context: Context, seed: Seed, settings: Settings) -> Evoluti
             scorer = context.ask.teacher("scorer")
             row = replace(row, judge=scorer.model, demo=row.demo or scorer.demo)
             if scored.found:
-                row = replace(row, difficulty=float(scored.found.difficulty), detail=scored.found.explanation)
+                held = opinion(scored.found, scored.tokens, by_probability=context.by_probability)
+                row = replace(row, difficulty=held.difficulty, detail=held.explanation)
     except GivenUp as given_up:
         # A seed that only could not be scored is still a seed: unscored, and in the dataset.
         row = row if given_up.verdict.stage == "score" else _fallen(row, given_up.verdict)
@@ -108,19 +109,21 @@ async def _judged(context: Context, row: Evolution, parent: Evolution) -> Evolut
     row = replace(row, judge=teacher.model, demo=row.demo or teacher.demo)
     judged = await judge(context, _place(row, "judge"), parent.text, row.text)
     row = _spent(row, judged.usage)
-    judgement = judged.found
-    if judgement is None:
+    if judged.found is None:
         why = (
             "cut at its cap of tokens: raise max_tokens in [sampling.judge]"
             if judged.cut
             else "not the object asked for"
         )
         return _fallen(row, Verdict(Reason.UNJUDGED, "judge", f"no reply of the judge could be read ({why})"))
-    row = replace(row, difficulty=float(judgement.difficulty), detail=judgement.explanation)
-    if judgement.no_gain:
-        return _fallen(row, Verdict(Reason.NO_GAIN, "judge", judgement.explanation))
-    if not judgement.answerable:
-        return _fallen(row, Verdict(Reason.UNANSWERABLE, "judge", judgement.explanation))
+    held = opinion(judged.found, judged.tokens, by_probability=context.by_probability)
+    row = replace(
+        row, difficulty=held.difficulty, no_gain_probability=held.no_gain_probability, detail=held.explanation
+    )
+    if held.no_gain:
+        return _fallen(row, Verdict(Reason.NO_GAIN, "judge", held.explanation))
+    if not held.answerable:
+        return _fallen(row, Verdict(Reason.UNANSWERABLE, "judge", held.explanation))
     return row
 
 

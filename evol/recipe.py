@@ -6,7 +6,7 @@ A recipe is resolved before anything is asked: what is not said has its default 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evol.errors import UsageError
 from evol.records import Role, Sampling
-from evol.teachers import TEACHER_KINDS, parse_spec
+from evol.teachers import TEACHER_KINDS, LocalOptions, parse_spec
 
 FILE_NAME = "evol.toml"
 ROLES: tuple[Role, ...] = ("evolver", "judge", "responder", "scorer")
@@ -26,6 +26,8 @@ SAMPLING: Mapping[Role, Sampling] = {
     "responder": Sampling(2048, 1.0, 0.9),
     "scorer": Sampling(4096, 0.0),
 }
+WRITERS: tuple[Role, ...] = ("evolver", "responder")  # whom the sampling flags are for: verdicts are not drawn
+FLAGS = {"seed": "sampling-seed", "enable_thinking": "thinking"}  # where a flag is not called as the option is
 UNION_ARMS = ("constrained-float", "literal['unset']", "[key]")  # pydantic's own words in the place of an error
 
 Count = Annotated[int, Field(ge=1)]
@@ -39,6 +41,12 @@ class SamplingOptions(BaseModel):
     max_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | Literal["unset"] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | Literal["unset"] | None = None
+    top_k: Count | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    enable_thinking: bool | None = None
 
     def over(self, default: Sampling) -> Sampling:
         """The default with these options laid over it."""
@@ -52,6 +60,12 @@ class SamplingOptions(BaseModel):
             self.max_tokens or default.max_tokens,
             chosen(self.temperature, default.temperature),
             chosen(self.top_p, default.top_p),
+            self.top_k,
+            self.min_p,
+            self.repeat_penalty,
+            self.seed,
+            tuple(self.stop),
+            self.enable_thinking,
         )
 
 
@@ -59,7 +73,8 @@ class Recipe(BaseModel):
     """All that a run is told. Field names are those of the flags and of `evol.toml`.
 
     `words` is the budget (least, most) of an in-depth step, None for the pack's own. `timeout` is in seconds for one
-    call. `tries` counts the first one. `keys` says which environment variable holds the key of which host.
+    call, None for the teacher's own. `tries` counts the first one. `keys` says which environment variable holds the key
+    of which host. `local` is how a model on this machine is run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,11 +96,13 @@ class Recipe(BaseModel):
     keys: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]] = {}
     concurrency: Count = 16
     tries: Count = 5
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    local: LocalOptions = LocalOptions()
     random_seed: int = 42
     sample: Count | None = None
     reanswer_seeds: bool = False
     score_seeds: bool = False
+    judge_by_probability: bool = False
 
     @field_validator("seed", "out")
     @classmethod
@@ -141,16 +158,30 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Recipe:
     Without `file`, the `evol.toml` of the working folder is taken if there is one. Raises `UsageError`.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    flags = dict(given)
     path = file or Path(FILE_NAME)
     options = read_options(path) if file or path.is_file() else {}
     if "teacher" in given:  # who names a teacher for all does not mean the file's for some
         options = {name: value for name, value in options.items() if name not in ROLES}
-    if "weights" in given and isinstance(options.get("weights"), dict):
-        given["weights"] = options["weights"] | given["weights"]
+    for name in ("weights", "local", "sampling"):
+        if name in given:
+            given[name] = _over(given[name], options.get(name))
     try:
         return Recipe.model_validate(options | given)
     except ValidationError as error:
-        raise UsageError(_say(error, path, set(given))) from error
+        raise UsageError(_say(error, path, flags)) from error
+
+
+def _over(flags: Mapping[str, Any], options: object) -> object:
+    """Tables of flags over those of a file, at any depth; what is no table there is left for the check to refuse."""
+    if options is None:
+        return dict(flags)
+    if not isinstance(options, dict):
+        return options
+    laid = {
+        name: _over(value, options.get(name)) if isinstance(value, dict) else value for name, value in flags.items()
+    }
+    return options | laid
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -163,7 +194,7 @@ def read_options(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not TOML: {error}") from error
 
 
-def _say(error: ValidationError, path: Path, flags: set[str]) -> str:
+def _say(error: ValidationError, path: Path, flags: Mapping[str, Any]) -> str:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"] if str(part) not in UNION_ARMS]
     top = where[0] if where else ""
@@ -171,9 +202,25 @@ def _say(error: ValidationError, path: Path, flags: set[str]) -> str:
         return "no seed file: name one with --seed FILE"
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = SamplingOptions if top == "sampling" else Recipe
-        source = f"{path}: " if path.is_file() and top not in flags else ""
+        tables: dict[str, type[BaseModel]] = {"sampling": SamplingOptions, "local": LocalOptions}
+        known = tables.get(top, Recipe)
+        source = f"{path}: " if path.is_file() and not _holds(flags, where) else ""
         return f"{source}no option is called `{'.'.join(where)}`; the options are: {', '.join(known.model_fields)}"
-    if top == "weights" and top in flags:
+    if not _holds(flags, where):
+        return f"{path}: {'.'.join(where)}: {said}"
+    if top == "weights":
         return f"--weight {' '.join(where[1:])}: {said}"
-    return f"--{top.replace('_', '-')}: {said}" if top in flags else f"{path}: {'.'.join(where)}: {said}"
+    flag = FLAGS.get(where[-1], where[-1]) if top in ("sampling", "local") else top
+    return f"--{flag.replace('_', '-')}: {said}"
+
+
+def _holds(flags: Mapping[str, Any], where: Sequence[str]) -> bool:
+    """Whether the flags are what gave the option at this path."""
+    found: object = flags
+    for name in where:
+        if not isinstance(found, Mapping):
+            return True  # the path goes on into the value of a flag
+        if name not in found:
+            return False
+        found = found[name]
+    return True

@@ -54,11 +54,26 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a reply is drawn. `max_tokens` is always sent; None leaves a parameter to the server."""
+    """How a reply is drawn. `max_tokens` is always sent; what is None, or empty, is left to the server.
+
+    `seed` makes draws of one server repeat as far as it can. `stop` are texts that end a reply. `enable_thinking` is
+    for models whose chat template knows the word.
+    """
 
     max_tokens: int
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    enable_thinking: bool | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is said to the server, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value != ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,7 @@ class Request:
 
     `system` and `user` are the messages as sent. `stage`, `operator` and `values` say the same unrendered, for teachers
     that follow rules instead of reading prose. `schema` is the JSON schema that the reply's text must satisfy.
+    `probabilities` asks for those of the reply's tokens too.
     """
 
     stage: Stage
@@ -76,6 +92,7 @@ class Request:
     operator: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
+    probabilities: bool = False
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -85,9 +102,8 @@ class Request:
 
     def digest(self, model: str) -> bytes:
         """16 bytes that are equal for two requests exactly when the same thing is asked of the same model."""
-        sampling = asdict(self.sampling)
-        asked = json.dumps([model, self.system, self.user, sampling, self.schema], sort_keys=True)
-        return blake2b(asked.encode(), digest_size=16).digest()
+        asked = [model, self.system, self.user, self.sampling.given, self.schema, self.probabilities]
+        return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +121,25 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a reply as bytes of UTF-8, and the log-probabilities of the likeliest tokens in its place."""
+
+    text: bytes
+    logprobs: Mapping[bytes, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A teacher's reply, read: its text, the reasoning kept apart from it, and whether it was cut at its cap."""
+    """A teacher's reply, read: its text, the reasoning kept apart from it, and whether it was cut before its end.
+
+    `tokens` are there where their probabilities were asked for and given.
+    """
 
     text: str
     reasoning: str = ""
     truncated: bool = False
     usage: Usage = Usage()
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +173,8 @@ class Reason:
 class Evolution:
     """One row of a run: a seed (round 0) or one evolution of it, kept or eliminated.
 
-    `difficulty` runs from 1.0 to 10.0 and is None where nobody scored it. Token counts sum the calls made for this row.
+    `difficulty` runs from 1.0 to 10.0 and is None where nobody scored it. `no_gain_probability` is the judge's, None
+    where it judges by verdict or its server tells no probabilities. Token counts sum the calls made for this row.
     `evolver`, `judge` and `responder` name the models at work, empty where none was; `template` is the digest of the
     operator's template. `demo` marks text that rules wrote instead of a model: not for training.
     """
@@ -161,6 +190,7 @@ class Evolution:
     output: str = ""
     reasoning: str = ""
     difficulty: float | None = None
+    no_gain_probability: float | None = None
     words_added: int = 0
     evolver: str = ""
     judge: str = ""

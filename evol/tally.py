@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evol.records import Evolution, Usage
+from evol.records import Evolution, Reason, Usage
+from evol.teachers import Teacher
 
 
 @dataclass
@@ -13,11 +15,13 @@ class Tally:
     """Counts of one process at work on a run.
 
     `calls` were sent to a teacher (retries included), `replayed` were answered from the journal, `failed_tries` failed
-    and were asked again or given up. Tokens are of answers to `calls` only: what this process paid for.
+    and were asked again or given up. Tokens are of answers to `calls` only: what this process paid for. `unrated` rows
+    were judged and have no difficulty all the same. `teachers` are those at work.
     """
 
     seeds: int = 0
     rounds: int = 0
+    teachers: Sequence[Teacher] = ()
     seeds_done: int = 0
     calls: int = 0
     replayed: int = 0
@@ -28,14 +32,26 @@ class Tally:
     attempts: Counter[int] = field(default_factory=Counter)  # by round
     kept: Counter[int] = field(default_factory=Counter)  # by round
     eliminated: Counter[str] = field(default_factory=Counter)  # by reason
+    unrated: int = 0
 
     def count_row(self, row: Evolution) -> None:
         """One row is settled."""
         self.attempts[row.round] += 1
+        self.unrated += bool(row.judge and row.difficulty is None and row.reason != Reason.UNJUDGED)
         if row.kept:
             self.kept[row.round] += 1
         else:
             self.eliminated[row.reason] += 1
+
+    @property
+    def busy_with(self) -> str:
+        """What keeps a teacher from answering, as loading a model; empty where nothing does."""
+        return "; ".join(teacher.busy_with for teacher in self.teachers if teacher.busy_with)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The teachers' own remarks so far."""
+        return tuple(notice for teacher in self.teachers for notice in teacher.notices)
 
     @property
     def share_done(self) -> float:

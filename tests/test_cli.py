@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomli_w
 from typer.testing import CliRunner
 
 import evol
+from benchmarks.mock_teacher import MockTeacher
 from evol.cli import app
 from evol.shipped import shipped
+from evol.teachers import TEACHER_KINDS
+from evol.teachers.servers import SERVERS
 from tests.conftest import SeedFile
 
 SEEDS = [
@@ -316,15 +320,38 @@ def test_templates_check_says_that_a_pack_is_sound(name: str, my_pack: Path) -> 
 
 
 @pytest.mark.parametrize("words", [["teachers"], ["teachers", "list"]])
-def test_teachers_lists_the_kinds_and_what_the_file_here_names(words: list[str]) -> None:
-    lines = shown(*words).splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["openai:MODEL", "openai:MODEL@URL", "demo"]
-    assert lines[3] == "no evol.toml here names one: give --teacher to a run"
-    Path("evol.toml").write_text('teacher = "demo"\njudge = "openai:gpt-5"', encoding="utf-8")
-    assert shown(*words).splitlines()[3:] == [
-        "evol.toml names demo as teacher",
-        "evol.toml names openai:gpt-5 as judge",
+def test_teachers_lists_the_kinds_and_what_may_run_on_this_machine(words: list[str]) -> None:
+    kinds, named, here = shown(*words).strip().split("\n\n")
+    assert [line.split()[0] for line in kinds.splitlines()] == list(TEACHER_KINDS)
+    assert named == "no evol.toml here names one: give --teacher to a run"
+    assert [line.split()[0] for line in here.splitlines()[1:]] == list(SERVERS)
+
+
+def test_teachers_says_which_of_those_named_would_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVOL_API_KEY", "sk-0123456789")
+    with MockTeacher(models=[{"id": "mock"}, {"id": "other"}]) as server:
+        options = {
+            "teacher": "demo",
+            "evolver": f"ollama:mock@{server.url}",
+            "judge": f"vllm:absent@{server.url}",
+            "responder": "openai:gpt-5",
+            "scorer": "local:absent.gguf",
+        }
+        Path("evol.toml").write_text(tomli_w.dumps(options), encoding="utf-8")
+        lines = shown("teachers").split("\n\n")[1].splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [
+        "rules, always there",
+        "answers: mock, other",
+        "answers, but has no absent; it has mock, other",
+        "on another machine; its key in OPENAI_API_KEY is not set",
+        lines[4].partition(": ")[2],
     ]
+    assert "absent.gguf: no such file" in lines[4]
+
+
+def test_teachers_says_how_a_server_that_is_not_running_is_started() -> None:
+    Path("evol.toml").write_text('teacher = "ollama:qwen@http://127.0.0.1:9/v1"', encoding="utf-8")
+    assert "not running; usually started with: ollama serve" in shown("teachers")
 
 
 def test_teachers_check_says_who_answers() -> None:

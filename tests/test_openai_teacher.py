@@ -38,7 +38,7 @@ def send(teacher: OpenAITeacher, *requests: Request) -> list[str]:
             bodies = [await teacher.send(request) for request in requests]
         finally:
             await teacher.close()
-        return [read_completion(body, 64).text for body in bodies]
+        return [read_completion(body).text for body in bodies]
 
     return asyncio.run(all_of_them())
 

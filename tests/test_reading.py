@@ -10,7 +10,7 @@ from evol.errors import BadReply, RequestRefused
 from evol.records import Answer, Usage
 from evol.stages.judge import JUDGEMENT_SCHEMA, SCORE_SCHEMA, Judgement, Score
 from evol.stages.reading import read_object, strict_schema
-from evol.teachers import completion_body, read_completion
+from evol.teachers import check_cut, completion_body, read_completion
 
 CAP = 100  # tokens
 
@@ -180,12 +180,12 @@ def test_a_verdict_explains_before_it_decides() -> None:
 
 def test_a_completion_is_read_whole() -> None:
     usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
-    assert read_completion(body({"content": "The Nile."}, usage=usage), CAP) == Answer("The Nile.", usage=Usage(12, 3))
+    assert read_completion(body({"content": "The Nile."}, usage=usage)) == Answer("The Nile.", usage=Usage(12, 3))
 
 
 def test_the_body_of_a_teacher_that_is_no_server_is_read_back() -> None:
     text = 'Größe "日本" \\ \n\t'
-    answer = read_completion(completion_body(text, "Name a river.", "demo"), CAP)
+    answer = read_completion(completion_body(text, "Name a river.", "demo"))
     assert (answer.text, answer.truncated) == (text, False)
     assert answer.usage.prompt_tokens > 0
     assert answer.usage.completion_tokens > 0
@@ -218,7 +218,7 @@ def test_the_body_of_a_teacher_that_is_no_server_is_read_back() -> None:
 )
 def test_what_is_no_completion_is_asked_again(reply: bytes) -> None:
     with pytest.raises(BadReply):
-        read_completion(reply, CAP)
+        read_completion(reply)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_what_is_no_completion_is_asked_again(reply: bytes) -> None:
 )
 def test_a_reply_without_text_is_asked_again(reply: bytes) -> None:
     with pytest.raises(BadReply, match="empty"):
-        read_completion(reply, CAP)
+        read_completion(reply)
 
 
 @pytest.mark.parametrize(
@@ -255,35 +255,46 @@ def test_a_reply_without_text_is_asked_again(reply: bytes) -> None:
     ],
 )
 def test_reasoning_is_kept_apart_from_the_text(reply: bytes, text: str, reasoning: str) -> None:
-    assert read_completion(reply, CAP) == Answer(text, reasoning)
+    assert read_completion(reply) == Answer(text, reasoning)
 
 
 @pytest.mark.parametrize("tokens", [1, 50, CAP - 1])
 def test_a_reply_cut_below_its_cap_is_asked_again(tokens: int) -> None:
     with pytest.raises(BadReply, match=f"after {tokens} of {CAP} tokens"):
-        read_completion(cut("The Ni", tokens), CAP)
+        check_cut(read_completion(cut("The Ni", tokens)), CAP, None)
 
 
 @pytest.mark.parametrize("tokens", [CAP, CAP + 1, None, 0])
 def test_a_reply_cut_at_its_cap_or_nobody_knows_where_is_truncated(tokens: int | None) -> None:
-    answer = read_completion(cut("The Ni", tokens), CAP)
+    answer = read_completion(cut("The Ni", tokens))
+    check_cut(answer, CAP, None)
     assert (answer.text, answer.truncated) == ("The Ni", True)
 
 
+@pytest.mark.parametrize(("tokens", "context"), [(20, 27), (20, 29), (50, 58)])
+def test_a_reply_cut_at_the_end_of_the_context_is_truncated(tokens: int, context: int) -> None:
+    check_cut(read_completion(cut("The Ni", tokens)), CAP, context)  # the prompt is 7 tokens
+
+
+def test_a_reply_cut_well_before_the_end_of_the_context_is_asked_again() -> None:
+    with pytest.raises(BadReply):
+        check_cut(read_completion(cut("The Ni", 20)), CAP, 40)
+
+
 def test_a_reply_that_spent_its_cap_on_reasoning_is_truncated_and_not_asked_again() -> None:
-    assert read_completion(cut("", CAP), CAP) == Answer("", truncated=True, usage=Usage(7, CAP))
+    assert read_completion(cut("", CAP)) == Answer("", truncated=True, usage=Usage(7, CAP))
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "eos", "", None])
 def test_a_reply_that_ended_by_itself_is_not_truncated(finish_reason: str | None) -> None:
     usage = {"completion_tokens": CAP}
-    assert not read_completion(body({"content": "The Nile."}, finish_reason, usage), CAP).truncated
+    assert not read_completion(body({"content": "The Nile."}, finish_reason, usage)).truncated
 
 
 @pytest.mark.parametrize("content", ["", None, "The Ni"])
 def test_a_reply_that_the_filter_withheld_is_never_asked_again(content: str | None) -> None:
     with pytest.raises(RequestRefused, match="content filter"):
-        read_completion(body({"content": content}, "content_filter"), CAP)
+        read_completion(body({"content": content}, "content_filter"))
 
 
 @pytest.mark.parametrize(
@@ -292,12 +303,12 @@ def test_a_reply_that_the_filter_withheld_is_never_asked_again(content: str | No
     ids=ascii,
 )
 def test_lone_surrogates_are_replaced(text: str, read: str) -> None:
-    assert read_completion(said(text), CAP).text == read
-    assert read_completion(said("The Nile.", reasoning=text), CAP).reasoning == read
+    assert read_completion(said(text)).text == read
+    assert read_completion(said("The Nile.", reasoning=text)).reasoning == read
 
 
 def test_a_pair_of_surrogates_is_a_character() -> None:
-    assert read_completion(b'{"choices": [{"message": {"content": "\\ud83d\\ude00"}}]}', CAP).text == "\U0001f600"
+    assert read_completion(b'{"choices": [{"message": {"content": "\\ud83d\\ude00"}}]}').text == "\U0001f600"
 
 
 @pytest.mark.parametrize(
@@ -317,9 +328,9 @@ def test_a_pair_of_surrogates_is_a_character() -> None:
     ids=str,
 )
 def test_usage_that_cannot_be_read_is_0(usage: object) -> None:
-    assert read_completion(body({"content": "The Nile."}, usage=usage), CAP).usage == Usage(0, 0)
+    assert read_completion(body({"content": "The Nile."}, usage=usage)).usage == Usage(0, 0)
 
 
 def test_usage_is_read_as_far_as_it_can_be() -> None:
     usage = {"prompt_tokens": "12", "completion_tokens": 3}
-    assert read_completion(body({"content": "The Nile."}, usage=usage), CAP).usage == Usage(0, 3)
+    assert read_completion(body({"content": "The Nile."}, usage=usage)).usage == Usage(0, 3)

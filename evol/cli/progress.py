@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evol.tally import Tally
 
 LINE_SECONDS = 10.0
+LOOKED_AT = 0.2  # seconds between two looks at what the teachers are busy with
 PANEL_PER_SECOND = 5
 FAILURE_SHOWN = 120  # characters
 
@@ -35,8 +36,14 @@ def _lines(tally: Tally) -> Iterator[None]:
     started = time.monotonic()
 
     def talk() -> None:
-        while not done.wait(LINE_SECONDS):
-            say(_line(tally, time.monotonic() - started))
+        last, busy = started, ""
+        while not done.wait(LOOKED_AT):
+            now = time.monotonic()
+            if tally.busy_with != busy and (busy := tally.busy_with):
+                say(busy)
+            if now - last >= LINE_SECONDS:
+                last = now
+                say(_line(tally, now - started))
 
     thread = threading.Thread(target=talk, name="progress", daemon=True)
     thread.start()
@@ -75,6 +82,8 @@ def _table(tally: Tally, seconds: float) -> Table:
     table.add_row("kept", f"{tally.kept.total():,}")
     table.add_row("eliminated", _eliminated(tally))
     table.add_row("calls", f"{tally.calls:,} ({tally.in_flight} in flight{_extra(tally)})")
+    if tally.busy_with:
+        table.add_row("teacher", tally.busy_with)
     if tally.last_failure:
         table.add_row("last failure", _last_failure(tally))
     table.add_row("tokens", _tokens(tally, seconds))
@@ -87,7 +96,11 @@ def _line(tally: Tally, seconds: float) -> str:
         f"{tally.share_done:4.0%} | kept {tally.kept.total():,} | eliminated {tally.eliminated.total():,} | "
         f"calls {tally.calls:,} ({tally.in_flight} in flight{_extra(tally)}) | {_tokens(tally, seconds)} | "
         f"{_times(tally, seconds)}"
-    ) + (f" | last failure: {_last_failure(tally)}" if tally.last_failure else "")
+    ) + "".join(
+        f" | {name}: {said}"
+        for name, said in (("teacher", tally.busy_with), ("last failure", _last_failure(tally)))
+        if said
+    )
 
 
 def _rounds(tally: Tally) -> str:

@@ -12,9 +12,12 @@ from evol.cli.talk import say
 if TYPE_CHECKING:
     from evol.engine import Outcome, Prepared
 
-TEACHER = "Teacher for all roles: openai:MODEL, openai:MODEL@URL or demo. (`evol teachers` lists them.)"
+TEACHER = "Teacher for all roles, as openai:MODEL, local:FILE.gguf or ollama:MODEL. (`evol teachers` lists them.)"
+WRITERS = "evolver and responder"
 ROLES = "Teachers by role"
 METHOD = "Method"
+SAMPLING = "Sampling"
+LOCAL = "Local model"
 RUNNING = "Running"
 
 
@@ -47,6 +50,14 @@ def run(  # noqa: PLR0913 - one parameter for each option
     score_seeds: Annotated[
         bool | None, typer.Option("--score-seeds", help="Have the scorer rate the seeds.", rich_help_panel=METHOD)
     ] = None,
+    judge_by_probability: Annotated[
+        bool | None,
+        typer.Option(
+            "--judge-by-probability",
+            help="Read verdicts from the probabilities of the judge's tokens.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     random_seed: Annotated[
         int | None, typer.Option(help="Decides every draw and the shuffle. [default: 42]", rich_help_panel=METHOD)
     ] = None,
@@ -57,7 +68,38 @@ def run(  # noqa: PLR0913 - one parameter for each option
         int | None, typer.Option(help="Tries of a call that fails, in all. [default: 5]", rich_help_panel=RUNNING)
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds a call may take. [default: 300]", rich_help_panel=RUNNING)
+        float | None,
+        typer.Option(help="Seconds a call may take. [default: 300, local models 3600]", rich_help_panel=RUNNING),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help=f"Of {WRITERS}. [default: 1]", rich_help_panel=SAMPLING)
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(help=f"Of {WRITERS}. [default: 0.9]", rich_help_panel=SAMPLING)] = None,
+    top_k: Annotated[int | None, typer.Option(help=f"Of {WRITERS}.", rich_help_panel=SAMPLING)] = None,
+    min_p: Annotated[float | None, typer.Option(help=f"Of {WRITERS}.", rich_help_panel=SAMPLING)] = None,
+    repeat_penalty: Annotated[float | None, typer.Option(help=f"Of {WRITERS}.", rich_help_panel=SAMPLING)] = None,
+    sampling_seed: Annotated[
+        int | None, typer.Option(help=f"Of {WRITERS}; each call gets one drawn from it.", rich_help_panel=SAMPLING)
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Text that ends a reply of {WRITERS}; repeatable.", rich_help_panel=SAMPLING),
+    ] = None,
+    thinking: Annotated[
+        bool | None, typer.Option("--thinking/--no-thinking", help="Let models think first.", rich_help_panel=SAMPLING)
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens of one request and its reply. [default: 4096]", rich_help_panel=LOCAL)
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Requests at once. [default: 4 to 8, by the cores]", rich_help_panel=LOCAL)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads. [default: llama.cpp's]", rich_help_panel=LOCAL)] = None,
+    gpu_layers: Annotated[
+        int | None, typer.Option(help="Layers on the GPU. [default: llama.cpp's]", rich_help_panel=LOCAL)
+    ] = None,
+    chat_template_file: Annotated[
+        Path | None, typer.Option(help="Jinja file instead of the model's own.", rich_help_panel=LOCAL)
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="File of options. [default: evol.toml here]", rich_help_panel=RUNNING)
@@ -93,10 +135,28 @@ def run(  # noqa: PLR0913 - one parameter for each option
         "words": _words(words),
         "reanswer_seeds": reanswer_seeds,
         "score_seeds": score_seeds,
+        "judge_by_probability": judge_by_probability,
         "random_seed": random_seed,
         "concurrency": concurrency,
         "tries": tries,
         "timeout": timeout,
+        "sampling": _sampling(
+            thinking,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            seed=sampling_seed,
+            stop=stop or None,
+        ),
+        "local": _given(
+            context=context,
+            slots=slots,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            chat_template_file=chat_template_file,
+        ),
     }
     recipe = resolve(flags, config)
     if dry_run:
@@ -117,6 +177,18 @@ def run(  # noqa: PLR0913 - one parameter for each option
         ) from stop
     if not quiet:
         _say_outcome(outcome)
+
+
+def _given(**options: object) -> dict[str, object] | None:
+    return {name: value for name, value in options.items() if value is not None} or None
+
+
+def _sampling(thinking: bool | None, **options: object) -> dict[str, dict[str, object]] | None:
+    """The sampling flags by role: thinking is for all, the rest for those who write."""
+    from evol.recipe import ROLES, WRITERS
+
+    sampling = {role: _given(enable_thinking=thinking, **(options if role in WRITERS else {})) for role in ROLES}
+    return {role: given for role, given in sampling.items() if given} or None
 
 
 def _weights(pairs: list[str] | None) -> dict[str, float] | None:

@@ -6,9 +6,12 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from evol.recipe import Recipe
 
 app = typer.Typer(help="Teachers: list, check.", invoke_without_command=True, rich_markup_mode=None)
 QUESTION = "Which of these is a fruit: hammer, pear, cloud? Reply as a JSON object with one field, fruit."
@@ -28,19 +31,24 @@ def _alone(context: typer.Context) -> None:
 
 @app.command("list")
 def list_teachers() -> None:
-    """List the kinds of teacher, and those that the evol.toml here names."""
-    from evol.recipe import FILE_NAME, ROLES, read_options
+    """List the kinds of teacher, those that the evol.toml here names, and which of them would answer now."""
+    from evol.recipe import FILE_NAME, ROLES, resolve
     from evol.teachers import TEACHER_KINDS
+    from evol.teachers.found import llama_cpp, servers, states
 
     for name, meaning in TEACHER_KINDS.items():
-        typer.echo(f"{name:18} {meaning}")
-    path = Path(FILE_NAME)
-    options = read_options(path) if path.is_file() else {}
-    named = {role: options[role] for role in ("teacher", *ROLES) if role in options}
-    for role, spec in named.items():
-        typer.echo(f"{FILE_NAME} names {spec} as {role}")
+        typer.echo(f"{name:20} {meaning}")
+    recipe = resolve({"seed": Path()})
+    named = {role: spec for role in ("teacher", *ROLES) if (spec := getattr(recipe, role))}
+    typer.echo()
+    for (role, spec), state in zip(named.items(), asyncio.run(states(list(named.values()), recipe.keys)), strict=True):
+        typer.echo(f"{FILE_NAME} names {spec} as {role}: {state}")
     if not named:
         typer.echo(f"no {FILE_NAME} here names one: give --teacher to a run")
+    typer.echo()
+    typer.echo(f"On this machine now: {llama_cpp()}")
+    for name, state in asyncio.run(servers()).items():
+        typer.echo(f"  {name:18} {state}")
 
 
 @app.command("check")
@@ -49,14 +57,10 @@ def check(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the reply.")] = 60.0,
 ) -> None:
     """Ask one question, and say what answers: model, latency, JSON mode, context."""
-    from evol.errors import UsageError
-    from evol.recipe import FILE_NAME, read_options
+    from evol.recipe import resolve
 
-    path = Path(FILE_NAME)
-    keys = read_options(path).get("keys", {}) if path.is_file() else {}
-    if not isinstance(keys, dict):
-        raise UsageError(f"{FILE_NAME}: keys: give a table of hosts, each with the name of a variable")
-    asyncio.run(_check(spec, keys, timeout))
+    # The rest of what a run is told counts here too: how a local model is run, and which key is whose.
+    asyncio.run(_check(spec, resolve({"seed": Path(), "teacher": spec}), timeout))
 
 
 def _is_json(text: str) -> bool:
@@ -66,19 +70,19 @@ def _is_json(text: str) -> bool:
         return False
 
 
-async def _check(spec: str, keys: dict[str, str], seconds_to_wait: float) -> None:
+async def _check(spec: str, recipe: Recipe, seconds_to_wait: float) -> None:
     from evol.errors import CallFailed, TeacherError
-    from evol.recipe import SAMPLING
     from evol.records import Request
     from evol.teachers import read_completion, teacher_named
 
-    teacher = teacher_named(spec, keys, seconds_to_wait)
-    sampling = SAMPLING["responder"]  # what a run asks with: a server that takes less should say so now
+    teacher = teacher_named(spec, recipe.keys, seconds_to_wait, recipe.local)
+    sampling = recipe.sampling_of("responder")  # what a run asks with: a server that takes less should say so now
     try:
+        await teacher.describe()  # a local model is loaded before the time is taken
         started = time.monotonic()
         body = await teacher.send(Request("score", "Do as the user says.", QUESTION, sampling, schema=SCHEMA))
         seconds = time.monotonic() - started
-        answer = read_completion(body, sampling.max_tokens)
+        answer = read_completion(body)
         about = await teacher.describe()
     except CallFailed as error:
         raise TeacherError(f"{spec}: {error}") from error

@@ -17,7 +17,7 @@ from evol.review.stats import Stats, summarise
 if TYPE_CHECKING:
     import pandas
 
-FLOATS = ("difficulty",)
+FLOATS = ("difficulty", "no_gain_probability")
 WHOLE = ("round", "words_added", "prompt_tokens", "completion_tokens")
 
 
@@ -37,7 +37,8 @@ class Run:
     def frame(self, *, eliminated: bool = False) -> pandas.DataFrame:
         """The kept rows as a pandas frame with the columns of dataset.jsonl, or the eliminated ones with their verdict.
 
-        Texts are strings without nulls, `difficulty` is a float (NaN where nobody scored), counts are integers.
+        Texts are strings without nulls, `difficulty` and `no_gain_probability` are floats (NaN where nobody scored),
+        counts are integers.
         """
         import pandas
 

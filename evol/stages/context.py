@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from evol import chance
 from evol.ask import Ask
 from evol.packs import Pack
 from evol.records import ROLE_OF_STAGE, Answer, Place, Request, Role, Sampling
 
+SEEDS = 2**31  # of a server's random generator: what all of them take
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One lineage's way to the teachers. `order` is the place of its seed in the pool: lower goes first."""
+    """One lineage's way to the teachers.
+
+    `order` is the place of its seed in the pool: lower goes first. `by_probability` is how judge and scorer are read.
+    """
 
     ask: Ask
     pack: Pack
     sampling: Mapping[Role, Sampling]
     random_seed: int
     order: int
+    by_probability: bool = False
 
     async def put(
         self,
@@ -35,5 +42,11 @@ class Context:
             values, self.pack.words, self.random_seed, place, again=place.sample > 0
         )
         sampling = self.sampling[ROLE_OF_STAGE[place.stage]]
-        request = Request(place.stage, rendered.system, rendered.user, sampling, operator, values, schema)
+        if sampling.seed is not None:
+            # Of its own for each call: the same one would bring the same reply to the next try of the same parent.
+            sampling = replace(sampling, seed=chance.bits(sampling.seed, place) % SEEDS)
+        probabilities = self.by_probability and schema is not None
+        request = Request(
+            place.stage, rendered.system, rendered.user, sampling, operator, values, schema, probabilities
+        )
         return await self.ask(place, request, self.order)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from evol.records import Place, Usage
+from evol.records import Place, Token, Usage
 from evol.stages.context import Context
+from evol.stages.probabilities import expected_number, probability_of_true
 from evol.stages.reading import Form, read_object, strict_schema
 from evol.words import well_formed
 
+EVEN = 0.5  # from here on "no gain" is the likelier verdict
 ASKED_AGAIN = 2  # how often a question is put again whose reply cannot be read
 
 
@@ -57,12 +59,29 @@ SCORE_SCHEMA = strict_schema(Score)
 class Reading(Generic[Form]):
     """What was read of the replies, None where none could be read, and what all the asking used.
 
-    `cut` says that the last reply ended at its cap of tokens.
+    `cut` says that the last reply ended at its cap of tokens. `tokens` are those of the reply that was read, where
+    their probabilities were asked for and told.
     """
 
     found: Form | None
     usage: Usage
     cut: bool = False
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a judge or scorer holds of an instruction. `difficulty` is from 1 to 10; None where it is not known.
+
+    By verdict the numbers are those it wrote. By probability they are the expectation over all it might have written,
+    and `no_gain_probability` decides.
+    """
+
+    explanation: str
+    difficulty: float | None
+    no_gain: bool = False
+    answerable: bool = True
+    no_gain_probability: float | None = None
 
 
 async def judge(context: Context, place: Place, parent: str, child: str) -> Reading[Judgement]:
@@ -76,6 +95,19 @@ async def score(context: Context, place: Place, instruction: str) -> Reading[Sco
     return await _ask_until_read(context, place, {"instruction": instruction}, Score, SCORE_SCHEMA)
 
 
+def opinion(verdict: Judgement | Score, tokens: Sequence[Token], *, by_probability: bool) -> Opinion:
+    """What the verdict says, or what the tokens it was written in do."""
+    said = Opinion(verdict.explanation, float(verdict.difficulty))
+    if isinstance(verdict, Judgement):
+        said = replace(said, no_gain=verdict.no_gain, answerable=verdict.answerable)
+    if not by_probability:
+        return said
+    said = replace(said, difficulty=expected_number(tokens, "difficulty"))
+    if isinstance(verdict, Judgement) and (no_gain := probability_of_true(tokens, "no_gain")) is not None:
+        said = replace(said, no_gain=no_gain >= EVEN, no_gain_probability=no_gain)
+    return said
+
+
 async def _ask_until_read(
     context: Context, place: Place, values: Mapping[str, str], form: type[Form], schema: Mapping[str, Any]
 ) -> Reading[Form]:
@@ -85,5 +117,5 @@ async def _ask_until_read(
         reply = await context.put(place._replace(sample=sample), place.stage, values, schema)
         usage += reply.usage
         if found := read_object(reply.text, form):
-            return Reading(found, usage)
+            return Reading(found, usage, tokens=reply.tokens)
     return Reading(None, usage, reply.truncated)

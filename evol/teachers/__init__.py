@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from evol.teachers.base import Teacher, completion_body, read_completion
-from evol.teachers.named import TEACHER_KINDS, Endpoint, parse_spec, teacher_named
+from evol.teachers.base import Teacher, check_cut, completion_body, read_completion
+from evol.teachers.named import TEACHER_KINDS, Endpoint, LocalModel, parse_spec, teacher_named
+from evol.teachers.options import LocalOptions
 from evol.teachers.scripted import ScriptedTeacher
 
 __all__ = [
     "TEACHER_KINDS",
     "Endpoint",
+    "LocalModel",
+    "LocalOptions",
     "ScriptedTeacher",
     "Teacher",
+    "check_cut",
     "completion_body",
     "parse_spec",
     "read_completion",

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evol.errors import BadReply, RequestRefused
-from evol.records import Answer, Request, Usage
+from evol.records import Answer, Request, Token, Usage
 from evol.words import well_formed
 
 CUT = frozenset({"length", "max_tokens", "model_length"})
+CONTEXT_MARGIN = 2  # tokens by which servers stop short of their context
 BROKEN_OFF = frozenset({"abort", "error"})  # vLLM going down; OpenRouter in mid-stream
 # A block of its own; one that the prompt opened, closed on a line of its own; one that never ends.
 THINKING = re.compile(
@@ -28,12 +29,16 @@ THINKING = re.compile(
 class Teacher(Protocol):
     """Whoever answers.
 
-    `model` names it in rows and digests. `demo` says that rules wrote its replies, not a model. `notices` are lines for
-    the user about what the teacher could not take.
+    `model` names it in rows and digests. `demo` says that rules wrote its replies, not a model. `context` is how many
+    tokens a prompt and its reply may have together, None where that is not known. `busy_with` says what keeps it from
+    answering (loading a model), and is empty otherwise. `notices` are lines for the user about what it could not take,
+    and what went wrong and was mended.
     """
 
     model: str
     demo: bool
+    context: int | None
+    busy_with: str
     notices: list[str]
 
     async def send(self, request: Request) -> bytes:
@@ -58,12 +63,11 @@ class Description:
     context: int | None = None
 
 
-def read_completion(body: bytes, max_tokens: int) -> Answer:
+def read_completion(body: bytes) -> Answer:
     """The reply in the body of a chat completion.
 
-    Raises `BadReply` for what is worth asking again: not JSON, no choices, no text, or cut (`finish_reason` "length")
-    although the tokens used stayed below `max_tokens`. A reply cut at its cap is an `Answer` marked as truncated.
-    Raises `RequestRefused` where the provider's filter withheld the reply, or the model declined in the field for it.
+    Raises `BadReply` for what is worth asking again: not JSON, no choices, no text, broken off. Raises `RequestRefused`
+    where the provider's filter withheld the reply, or the model declined in the field for it.
     """
     try:
         completion = json.loads(body)
@@ -83,11 +87,17 @@ def read_completion(body: bytes, max_tokens: int) -> Answer:
         raise RequestRefused(f"the model declined: {' '.join(str(message['refusal']).split())[:200]}")
     text, reasoning = _split_reasoning(message)
     truncated = finish in CUT
-    if truncated and 0 < usage.completion_tokens < max_tokens:
-        raise BadReply(f"the reply was cut after {usage.completion_tokens} of {max_tokens} tokens")
     if not text.strip() and not truncated:
         raise BadReply("the reply is empty")
-    return Answer(text, reasoning, truncated, usage)
+    return Answer(text, reasoning, truncated, usage, _tokens(choice.get("logprobs")))
+
+
+def check_cut(answer: Answer, max_tokens: int, context: int | None) -> None:
+    """Raises `BadReply` for a reply that was cut before it used the tokens it may have, by its cap and the context."""
+    used = answer.usage.completion_tokens
+    room = max_tokens if context is None else min(max_tokens, context - answer.usage.prompt_tokens - CONTEXT_MARGIN)
+    if answer.truncated and 0 < used < room:
+        raise BadReply(f"the reply was cut after {used} of {max_tokens} tokens")
 
 
 def completion_body(text: str, prompt: str, model: str, finish_reason: str = "stop") -> bytes:
@@ -112,6 +122,26 @@ def _usage(usage: object) -> Usage:
         return value if type(value) is int and value > 0 else 0
 
     return Usage(count("prompt_tokens"), count("completion_tokens"))
+
+
+def _tokens(logprobs: object) -> tuple[Token, ...]:
+    """The tokens with the log-probabilities of their alternatives; none where any of it is not of the usual form."""
+    try:
+        content = logprobs["content"]  # type: ignore[index]
+        return tuple(
+            Token(
+                _token_bytes(entry), {_token_bytes(other): float(other["logprob"]) for other in entry["top_logprobs"]}
+            )
+            for entry in content
+        )
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return ()
+
+
+def _token_bytes(entry: dict[str, Any]) -> bytes:
+    """A token's bytes: its text alone may hold half a character."""
+    given = entry.get("bytes")
+    return bytes(given) if given else str(entry["token"]).encode("utf-8", "replace")
 
 
 def _split_reasoning(message: dict[str, Any]) -> tuple[str, str]:

@@ -88,6 +88,8 @@ class DemoTeacher:
 
     model = "demo"
     demo = True
+    context: int | None = None
+    busy_with = ""
 
     def __init__(self) -> None:
         self.notices: list[str] = []

@@ -6,29 +6,49 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from evol.errors import TeacherError, UsageError
 from evol.teachers.base import Teacher
+from evol.teachers.options import PREFERRED, LocalOptions
+from evol.teachers.servers import ANY_SERVER, SERVERS, Server
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
+TIMEOUT = 300.0  # seconds of a call
+LOCAL_TIMEOUT = (
+    3600.0  # on this machine's own cores two thousand tokens may take long, and nobody is waited for in vain
+)
+LOCAL_DEFAULTS = LocalOptions()
 OTHER_KEY = "EVOL_API_KEY"  # OpenAI's key goes to OpenAI and to nobody else
 TEACHER_KINDS: Mapping[str, str] = {
     "openai:MODEL": f"a model of OpenAI; the key is read from {OPENAI_KEY}",
     "openai:MODEL@URL": f"the same API elsewhere: openai:qwen3@http://localhost:8000/v1; key, if any, in {OTHER_KEY}",
+    "local:FILE.gguf": "a model on this machine, run by llama.cpp: nothing to start, no account",
+    "local:ORG/REPO:QUANT": f"the same, downloaded from the Hugging Face hub; :QUANT may be left out for {PREFERRED}",
+    **{f"{name}:MODEL": f"that server, running at {server.url} (elsewhere: @URL)" for name, server in SERVERS.items()},
     "demo": "rules instead of a model, free and offline, to see evol at work; not for training",
 }
 ADDRESS = re.compile(r"://|@[\w.-]+:\d+(?:/|\Z)")  # in the name of a model: an address that is not written as one
-SPEC = re.compile(r"openai:(?P<model>.+?)(?:@(?P<url>https?://\S+))?", re.DOTALL)
+KIND = "|".join(("openai", *SERVERS))
+SPEC = re.compile(rf"(?P<kind>{KIND}):(?P<model>.+?)(?:@(?P<url>https?://\S+))?", re.DOTALL)
+LOCAL = re.compile(r"local:(?P<name>.+)", re.DOTALL)
+REPOSITORY = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<quantization>[\w./-]+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model and the base URL of the API that serves it."""
+    """A model, the base URL of the API that serves it, and what kind of server that is (a key of `SERVERS`, or "")."""
 
     model: str
     url: str
+    kind: str = ""
+
+    @property
+    def server(self) -> Server:
+        """How this kind of server differs from others."""
+        return SERVERS.get(self.kind, ANY_SERVER)
 
     @property
     def host(self) -> str:
@@ -36,14 +56,26 @@ class Endpoint:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
-def parse_spec(spec: str) -> Endpoint | None:
-    """The endpoint a spec names, None for `demo`. Raises `UsageError` with the choices for anything else."""
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model for llama.cpp: a file, or a repository of the Hugging Face hub and which of its quantizations."""
+
+    path: Path | None
+    repository: str = ""
+    quantization: str = ""
+
+
+def parse_spec(spec: str) -> Endpoint | LocalModel | None:
+    """What a spec names, None for `demo`. Raises `UsageError` with the choices for anything else."""
     if spec.strip() == "demo":
         return None
+    if match := LOCAL.fullmatch(spec.strip()):
+        return _local_model(match["name"])
     match = SPEC.fullmatch(spec.strip())
     if not match:
         raise UsageError(f"no teacher is called {spec!r}; the choices are: {', '.join(TEACHER_KINDS)}")
-    url = match["url"] or OPENAI_URL
+    kind = match["kind"] if match["kind"] in SERVERS else ""
+    url = match["url"] or (SERVERS[kind].url if kind else OPENAI_URL)
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise UsageError(f"the address of {match['model']} holds a password; give it in the environment instead")
     if ADDRESS.search(match["model"]):
@@ -57,26 +89,49 @@ def parse_spec(spec: str) -> Endpoint | None:
         well_formed = False
     if not well_formed:
         raise UsageError(f"{url} is not the address of a server; one looks like http://localhost:8000/v1")
-    return Endpoint(match["model"], url.rstrip("/"))
+    return Endpoint(match["model"], url.rstrip("/"), kind)
 
 
-def teacher_named(spec: str, keys: Mapping[str, str], timeout: float) -> Teacher:
+def teacher_named(
+    spec: str, keys: Mapping[str, str], timeout: float | None = None, local: LocalOptions = LOCAL_DEFAULTS
+) -> Teacher:
     """The teacher of this name. `keys` says which environment variable holds the key of which host.
 
-    `timeout` is the longest a call may take, in seconds. Raises `UsageError`, and `TeacherError` where a key is needed
-    and missing.
+    `timeout` is the longest a call may take, in seconds; None is `TIMEOUT`, and `LOCAL_TIMEOUT` for local models. What
+    is not on this machine yet is downloaded. Raises `UsageError`, and `TeacherError` where a key is needed and missing,
+    or a model.
     """
-    endpoint = parse_spec(spec)
-    if endpoint is None:
+    named = parse_spec(spec)
+    if named is None:
         from evol.teachers.demo import DemoTeacher
 
         return DemoTeacher()
+    if isinstance(named, LocalModel):
+        from evol.teachers.hub import download
+        from evol.teachers.local import LocalTeacher
+
+        path = named.path or download(named.repository, named.quantization)
+        return LocalTeacher(path, local, timeout or LOCAL_TIMEOUT)
     from evol.teachers.openai import OpenAITeacher
 
-    variable = keys.get(endpoint.host, OPENAI_KEY if endpoint.url == OPENAI_URL else OTHER_KEY)
+    variable = key_variable(named, keys)
     key = os.environ.get(variable, "").strip()
-    if not key and (endpoint.url == OPENAI_URL or endpoint.host in keys):
+    if not key and (named.url == OPENAI_URL or named.host in keys):
         raise TeacherError(f"{spec} needs a key: set {variable} in the environment")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise TeacherError(f"the key in {variable} holds characters that no key has: set it again")
-    return OpenAITeacher(endpoint.model, endpoint.url, key, timeout, key_variable=variable)
+    return OpenAITeacher(named.model, named.url, key, timeout or TIMEOUT, key_variable=variable, server=named.server)
+
+
+def key_variable(endpoint: Endpoint, keys: Mapping[str, str]) -> str:
+    """The environment variable that holds the key of this endpoint, if it has one."""
+    return keys.get(endpoint.host, OPENAI_KEY if endpoint.url == OPENAI_URL else OTHER_KEY)
+
+
+def _local_model(name: str) -> LocalModel:
+    """A file where it looks like one, or is there; else a repository."""
+    path = Path(name).expanduser()
+    is_repository = REPOSITORY.fullmatch(name)
+    if path.exists() or (name.lower().endswith(".gguf") and ":" not in name) or not is_repository:
+        return LocalModel(path)
+    return LocalModel(None, is_repository["repository"], is_repository["quantization"] or "")

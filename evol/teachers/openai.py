@@ -18,14 +18,17 @@ import openai
 
 from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.records import Request
-from evol.teachers.base import Description
+from evol.teachers.base import Description, read_completion
+from evol.teachers.servers import ANY_SERVER, Server
 
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 NO_SCHEMA_STATUSES = frozenset({400, 422})  # how servers say that they take no JSON schema, unless they fail on it
 RENAMED = {"max_tokens": "max_completion_tokens"}  # OpenAI's reasoning models know only the second
-DROPPABLE = frozenset({"temperature", "top_p"})  # ... and no sampling but their own
+DROPPABLE = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})  # ... and no sampling but their own
 MESSAGE_SHOWN = 300  # characters of what a server says
 FAILURES_BEFORE_PLAIN = 2  # of one request with a schema, by a status that may be chance
+TOP_LOGPROBS = 12  # alternatives for a token: ten digits and some room; a reply of text with them is some 60 KB
+LONGEST_TOKEN = 8  # bytes of UTF-8, on the average of a prompt: beyond it the server has not read all of it
 CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
 
 
@@ -48,12 +51,17 @@ class OpenAITeacher:
     """
 
     demo = False
+    busy_with = ""
 
-    def __init__(self, model: str, url: str, key: str, timeout: float, *, key_variable: str) -> None:
+    def __init__(
+        self, model: str, url: str, key: str, timeout: float, *, key_variable: str, server: Server = ANY_SERVER
+    ) -> None:
         self.model = model
         self.url = url
+        self.context: int | None = None
         self.notices: list[str] = []
-        self.takes_schema: bool | None = None
+        self.takes_schema: bool | None = None if server.schema else False
+        self._server = server
         self._key = key
         self._key_variable = key_variable
         self._timeout = timeout
@@ -78,19 +86,45 @@ class OpenAITeacher:
             None: "not tried yet",
         }[self.takes_schema]
         try:
-            listed = await self._exchange(self._open().get("/models", cast_to=httpx2.Response))
-            models = listed.json()["data"]
+            models = await self._listed()
             own = next((m for m in models if m["id"] == self.model), models[0] if len(models) == 1 else {})
             known = own | (own.get("meta") or {})
-        except (_Refused, CallFailed, TeacherError, ValueError, KeyError, TypeError, AttributeError):
+        except (CallFailed, TeacherError, TypeError, KeyError, AttributeError):
             return Description(self.url, json_mode)  # a server may answer well and list nothing
         context = next((known[name] for name in CONTEXT_FIELDS if isinstance(known.get(name), int)), None)
         return Description(self.url, json_mode, context)
+
+    async def models(self) -> list[str]:
+        """The names of the models that the server lists. Raises as `send` does."""
+        return [str(model.get("id", "")) for model in await self._listed()]
+
+    async def count(self, request: Request) -> int:
+        """Tokens of the request's prompt, as a llama.cpp server counts them. Raises as `send` does."""
+        body = {"model": self.model, "messages": request.messages, **self._server.parameters(request.sampling)}
+        try:
+            reply = await self._exchange(
+                self._open().post("/chat/completions/input_tokens", cast_to=httpx2.Response, body=body)
+            )
+            return int(reply.json()["input_tokens"])
+        except _Refused as refused:
+            raise refused.outcome from refused
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"{self.url} did not count the tokens of a prompt") from error
 
     async def close(self) -> None:
         client, self._client = self._client, None  # it may be used for another run
         if client is not None:
             await client.close()
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        try:
+            reply = await self._exchange(self._open().get("/models", cast_to=httpx2.Response))
+            models = reply.json()["data"]
+        except _Refused as refused:
+            raise refused.outcome from refused
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"{self.url} does not list its models") from error
+        return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
     def _open(self) -> openai.AsyncOpenAI:
         if self._client is None:
@@ -142,19 +176,41 @@ class OpenAITeacher:
                     raise
             else:
                 self._answered = True
-                return reply.content.replace(self._key.encode(), b"[key]") if self._key else reply.content
+                content = reply.content.replace(self._key.encode(), b"[key]") if self._key else reply.content
+                if self._server.prompt_cut:
+                    self._check_all_was_read(request, content)
+                return content
 
     def _body(self, request: Request, *, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
-        for name in ("max_tokens", "temperature", "top_p"):
-            value = getattr(request.sampling, name)
-            sent_as = self._sent_as.get(name, name)
-            if value is not None and sent_as:
+        self._check_nothing_is_ignored(request)
+        for name, value in self._server.parameters(request.sampling).items():
+            if sent_as := self._sent_as.get(name, name):
                 body[sent_as] = value
+        if request.probabilities:
+            body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         if with_schema:
             schema = {"name": request.stage, "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
+
+    def _check_nothing_is_ignored(self, request: Request) -> None:
+        for name in request.sampling.given:
+            if remedy := self._server.ignored.get(name):
+                raise TeacherError(f"{self.url} passes over `{name}` without a word: leave it out, and {remedy}")
+
+    def _check_all_was_read(self, request: Request, content: bytes) -> None:
+        """Raises `RequestRefused` where the tokens the server counted are too few for the prompt that it was sent."""
+        try:
+            read = read_completion(content).usage.prompt_tokens
+        except CallFailed:
+            return  # the door will say what is wrong with the reply
+        size = len((request.system + request.user).encode())
+        if 0 < read < size / LONGEST_TOKEN:
+            raise RequestRefused(
+                f"{self.url} read {read} tokens of a prompt of {size} bytes: it cuts what is longer than its context; "
+                f"{self._server.prompt_cut}"
+            )
 
     def _adapt(self, refused: _Refused, body: Mapping[str, Any]) -> bool:
         """Whether the request can be sent in another form, by what the error names as the parameter at fault."""
@@ -184,8 +240,9 @@ class OpenAITeacher:
         except openai.APIConnectionError as error:
             causes = list(_causes(error))
             if not self._answered and any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes):
+                how = f" It is usually started with: {self._server.start}" if self._server.start else ""
                 raise TeacherError(
-                    f"cannot connect to {self.url} for {self.model}: is the server running there?"
+                    f"cannot connect to {self.url} for {self.model}: is the server running there?{how}"
                 ) from error
             raise Unavailable(f"no reply from {self.url}: {type(causes[-1]).__name__}") from error
         except (openai.OpenAIError, httpx2.HTTPError) as error:

@@ -24,6 +24,8 @@ class ScriptedTeacher:
     ) -> None:
         self.model = model
         self.demo = False
+        self.context: int | None = None
+        self.busy_with = ""
         self.notices: list[str] = []
         self.requests: list[Request] = []
         self.latency = latency

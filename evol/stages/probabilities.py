@@ -1,0 +1,107 @@
+"""What a judge's reply says between the lines: the probabilities of the tokens in place of its verdict's values.
+
+One sampled number clusters at a few favourites; the expectation over all ten is finer, and needs one call all the same.
+Where the tokens do not say it there is no number, never a default.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evol.records import Token
+
+LEAST, MOST = 1, 10  # of a difficulty
+DIGITS = 4  # of what is told: beyond them the arithmetic of two machines may differ
+LARGEST_DOUBT = 0.05  # of the probability may be on tokens that leave open which number is meant
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """The tokens of a reply from a field's value on: the alternatives to the first of them, and what follows it."""
+
+    alternatives: Mapping[bytes, float]  # text without what stands before the value -> probability
+    chosen: bytes
+    rest: Sequence[Token]
+
+
+def probability_of_true(tokens: Sequence[Token], field: str) -> float | None:
+    """The probability that the field's value is true and not false; None where the tokens do not say."""
+    value = _value_of(tokens, field)
+    if value is None:
+        return None
+    true = sum(share for text, share in value.alternatives.items() if _begins(text, b"true"))
+    false = sum(share for text, share in value.alternatives.items() if _begins(text, b"false"))
+    return round(true / (true + false), DIGITS) if true + false > 0 else None
+
+
+def expected_number(tokens: Sequence[Token], field: str) -> float | None:
+    """The expectation of the field's value over the whole numbers from 1 to 10; None where the tokens do not say."""
+    value = _value_of(tokens, field)
+    if value is None:
+        return None
+    shares = dict.fromkeys(range(LEAST, MOST + 1), 0.0)
+    for text, share in value.alternatives.items():
+        if (number := re.match(rb"\d+", text)) and LEAST <= int(number[0]) <= MOST:
+            shares[int(number[0])] += share
+    doubt = _resolve_one_or_ten(shares, value)
+    total = sum(shares.values())
+    if total <= 0 or doubt > LARGEST_DOUBT * (total + doubt):
+        return None
+    return round(sum(number * share for number, share in shares.items()) / total, DIGITS)
+
+
+def _resolve_one_or_ten(shares: dict[int, float], value: _Value) -> float:
+    """A "1" may go on to be a 10, where a tokenizer takes each digit by itself. Returns the share that stays open."""
+    if shares[10] or not shares[1]:
+        return 0.0
+    if value.chosen != b"1":
+        doubt, shares[1] = shares[1], 0.0
+        return doubt
+    if not value.rest:
+        return 0.0
+    following = _shares(value.rest[0])
+    zero = sum(share for text, share in following.items() if text.startswith(b"0"))
+    shares[10] = shares[1] * min(1.0, zero)
+    shares[1] -= shares[10]
+    return 0.0
+
+
+def _value_of(tokens: Sequence[Token], field: str) -> _Value | None:
+    """The last value of the field: a reply that thinks aloud may name it before."""
+    text = b"".join(token.text for token in tokens)
+    found = list(re.finditer(rb'"%s"\s*:\s*' % re.escape(field.encode()), text))
+    if not found:
+        return None
+    start, position = found[-1].end(), 0
+    for number, token in enumerate(tokens):
+        end = position + len(token.text)
+        if start < end:
+            before = token.text[: start - position]
+            return _Value(_after(_shares(token), before), token.text[start - position :].rstrip(), tokens[number + 1 :])
+        position = end
+    return None
+
+
+def _after(shares: Mapping[bytes, float], before: bytes) -> dict[bytes, float]:
+    """The alternatives that begin like the token itself, without that beginning; white space is as good as none."""
+    after: dict[bytes, float] = {}
+    for text, share in shares.items():
+        if before.strip() and not text.startswith(before):
+            continue
+        value = (text[len(before) :] if before.strip() else text).strip()
+        if value:
+            after[value] = after.get(value, 0.0) + share
+    return after
+
+
+def _shares(token: Token) -> dict[bytes, float]:
+    return {text: math.exp(min(0.0, logprob)) for text, logprob in token.logprobs.items() if not math.isnan(logprob)}
+
+
+def _begins(text: bytes, word: bytes) -> bool:
+    """Whether a token's text is the word, or the beginning of it, or goes on after it."""
+    lower = text.lower()
+    return lower.startswith(word) or word.startswith(lower)

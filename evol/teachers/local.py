@@ -1,0 +1,213 @@
+"""A model in a GGUF file, served to ourselves by llama.cpp, and asked through the client of all other servers.
+
+The server is started by the first call, so that a run which finds all its answers in the journal loads nothing. When it
+crashes it is started again, as often as it does some work in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+
+from evol.errors import RequestRefused, TeacherError, Unavailable
+from evol.records import Request, Sampling
+from evol.teachers.base import Description
+from evol.teachers.llama import LlamaServer
+from evol.teachers.openai import LONGEST_TOKEN, OpenAITeacher
+from evol.teachers.options import LocalOptions
+from evol.teachers.servers import SERVERS
+from evol.teachers.slots import Slots
+
+INSTALL = "pip install 'evol-instruct[local]'"
+MAGIC = b"GGUF"
+LEAST_CONTEXT = 1024  # tokens: the shipped prompts alone are some 600
+LEAST_REPLY = 64  # tokens that must be left for a reply, or a prompt is not sent
+CRASHES_IN_A_ROW = 3
+CRASHES = 20
+TRIAL = "Whatever is said here must be read by the model, whoever says it. " * 4
+SAMPLES, SAMPLE_BYTES = 16, 65_536  # of a model file, for its fingerprint
+
+
+class LocalTeacher:
+    """One model file. At most `options.slot_count` requests are sent at once; the others wait here, like with like.
+
+    `model` ends in a fingerprint of the file and the chat template. `timeout` is in seconds for one call. Raises
+    `TeacherError` where there is no such model, no llama.cpp, or too little context for the prompts.
+    """
+
+    demo = False
+
+    def __init__(self, path: Path, options: LocalOptions, timeout: float) -> None:
+        _check(path, options)
+        self.path = path
+        self.model = f"{path.name}#{_fingerprint(path, options.chat_template_file)}"
+        self.context: int | None = None
+        self.busy_with = ""
+        self.notices: list[str] = []
+        self._options = options
+        self._timeout = timeout
+        self._slots = Slots(options.slot_count)
+        self._starting = asyncio.Lock()
+        self._server: LlamaServer | None = None
+        self._client: OpenAITeacher | None = None
+        self._crashes = 0
+        self._crashes_in_a_row = 0
+
+    async def send(self, request: Request) -> bytes:
+        async with self._slots.take(request.system):
+            server, client = await self._ready()
+            try:
+                reply = await client.send(await self._fitted(client, request))
+            except (Unavailable, TeacherError) as failure:
+                if how := await server.ended():
+                    raise Unavailable(f"llama.cpp ended {how} while it answered") from failure
+                raise
+            self._crashes_in_a_row = 0
+            return reply
+
+    async def describe(self) -> Description:
+        _, client = await self._ready()
+        about = await client.describe()
+        return replace(about, where=f"{self.path}, {self._options.slot_count} slots")
+
+    async def close(self) -> None:
+        """Ends the server. The teacher may be used again."""
+        server, self._server = self._server, None
+        client, self._client = self._client, None
+        self._slots, self._starting = Slots(self._options.slot_count), asyncio.Lock()
+        try:
+            if client is not None:
+                await client.close()
+        finally:
+            if server is not None:
+                await server.stop()
+
+    async def _ready(self) -> tuple[LlamaServer, OpenAITeacher]:
+        """The server and its client; started here by the first who asks, and again by the first after a crash."""
+        async with self._starting:
+            if self._server is not None and self._client is not None:
+                if self._server.is_running:
+                    return self._server, self._client
+                await self._bury(self._server, self._client)
+            self.busy_with = f"loading {self.path.name} ({_size(self.path)})"
+            try:
+                self._server = await LlamaServer.start(self.path, self._options)
+                self._client = self._client_of(self._server)
+                await self._learn_context(self._client)
+                await self._check_chat_template(self._client)
+            finally:
+                self.busy_with = ""
+            return self._server, self._client
+
+    async def _bury(self, server: LlamaServer, client: OpenAITeacher) -> None:
+        """What is left of a server that crashed is cleared away. Raises `TeacherError` where that happens too often."""
+        self._server = self._client = None
+        how = await server.ended()
+        await client.close()
+        await server.stop()
+        self._crashes += 1
+        self._crashes_in_a_row += 1
+        if self._crashes_in_a_row > CRASHES_IN_A_ROW or self._crashes > CRASHES:
+            raise TeacherError(
+                f"{self.path}: llama.cpp ended {how}, {self._crashes} times by now and {self._crashes_in_a_row} times "
+                "without an answer in between; where memory runs out, less --context, --slots or --gpu-layers may help"
+            )
+        self.notices.append(f"llama.cpp ended {how} and was started again")
+
+    def _client_of(self, server: LlamaServer) -> OpenAITeacher:
+        kind = SERVERS["llama-server"]
+        return OpenAITeacher(self.path.name, server.url, server.key, self._timeout, key_variable="", server=kind)
+
+    async def _learn_context(self, client: OpenAITeacher) -> None:
+        """What a request really has: not more than the model was trained for."""
+        known, wanted = (await client.describe()).context, self._options.context
+        if known is not None and known < wanted and self.context is None:
+            self.notices.append(f"{self.path.name} has a context of {known:,} tokens by its training, not {wanted:,}")
+        self.context = known
+
+    async def _check_chat_template(self, client: OpenAITeacher) -> None:
+        """Raises `TeacherError` where the template leaves out what it is given: nobody would notice in the replies."""
+        alone = await client.count(Request("respond", "", TRIAL, Sampling(1)))
+        both = await client.count(Request("respond", TRIAL, TRIAL, Sampling(1)))
+        least = len(TRIAL) // LONGEST_TOKEN
+        for role, tokens in (("user", alone), ("system", both - alone)):
+            if tokens < least:
+                where = self._options.chat_template_file or f"{self.path}: its chat template"
+                raise TeacherError(
+                    f"{where} leaves out the {role} message: give the model's own, or one like it, with "
+                    "--chat-template-file"
+                )
+
+    async def _fitted(self, client: OpenAITeacher, request: Request) -> Request:
+        """The request with no more tokens for the reply than the context has room for."""
+        if self.context is None:
+            return request
+        prompt = await client.count(request)
+        room = self.context - prompt
+        if room < LEAST_REPLY:
+            raise RequestRefused(
+                f"the prompt is {prompt:,} tokens long and the context {self.context:,}, which leaves too little for a "
+                "reply: raise --context"
+            )
+        sampling = request.sampling
+        return replace(request, sampling=replace(sampling, max_tokens=min(sampling.max_tokens, room)))
+
+
+def check_file(path: Path) -> None:
+    """Raises `TeacherError` where this is no model file, as far as its first bytes tell."""
+    if not path.exists():
+        raise TeacherError(
+            f"{path}: no such file; a model on this machine is named local:PATH/TO/MODEL.gguf, and one on the Hugging "
+            "Face hub local:ORGANISATION/REPOSITORY"
+        )
+    if path.is_dir():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.gguf"))[:5])
+        raise TeacherError(f"{path} is a folder: name a GGUF file{f' in it ({inside})' if inside else ''}")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+    except OSError as error:
+        raise TeacherError(f"{path}: {error.strerror or error}") from error
+    if magic != MAGIC:
+        raise TeacherError(f"{path} is not a GGUF file: it begins with {magic!r}, not with {MAGIC!r}")
+
+
+def _check(path: Path, options: LocalOptions) -> None:
+    check_file(path)
+    if options.context < LEAST_CONTEXT:
+        raise TeacherError(
+            f"a context of {options.context:,} tokens is too small for the prompts: --context {LEAST_CONTEXT} at least"
+        )
+    if find_spec("xllamacpp") is None:
+        raise TeacherError(f"{path} needs llama.cpp, which is not installed: {INSTALL}")
+
+
+def _fingerprint(path: Path, template: Path | None) -> str:
+    """8 hex digits of the file's size, of samples from all over it, and of the chat template instead of its own."""
+    digest = blake2b(digest_size=4)
+    for sample in _samples(path):
+        digest.update(sample)
+    if template is not None:
+        try:
+            digest.update(template.read_bytes())
+        except OSError as error:
+            raise TeacherError(f"chat template {template}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _samples(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
+    yield str(size).encode()
+    with path.open("rb") as file:
+        for number in range(SAMPLES):
+            file.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1) if size > SAMPLE_BYTES else 0)
+            yield file.read(SAMPLE_BYTES)
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
