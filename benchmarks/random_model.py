@@ -88,6 +88,7 @@ def _tensors(
     width: int, layers: int, feed_forward: int, biases: NDArray[np.float32]
 ) -> list[tuple[str, NDArray[np.float32]]]:
     random = np.random.default_rng(0)
+    written = 0.7 / math.sqrt(layers)  # by a block: the stream stays about as large whatever their number
     held = math.sqrt(width)  # of channel 0: as large as all the others together
 
     def matrix(rows: int, columns: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -107,11 +108,11 @@ def _tensors(
             "attn_q": matrix(width, width, 2.0),
             "attn_k": matrix(width, width, 2.0),
             "attn_v": matrix(width, width),
-            "attn_output": silent_in_channel_0(matrix(width, width, 0.5)),
+            "attn_output": silent_in_channel_0(matrix(width, width, written)),
             "ffn_norm": ones,
             "ffn_gate": matrix(feed_forward, width),
             "ffn_up": matrix(feed_forward, width),
-            "ffn_down": silent_in_channel_0(matrix(width, feed_forward, 0.5)),
+            "ffn_down": silent_in_channel_0(matrix(width, feed_forward, written)),
         }
         tensors += [(f"blk.{layer}.{name}.weight", weights) for name, weights in block.items()]
     output = matrix(len(biases), width, math.sqrt(2.0))  # logits of about unit variance

@@ -108,9 +108,7 @@ def execute(
         finished = _finish(prepared, folder, journal)
     notices = tally.notices
     if recipe.judge_by_probability and tally.unrated:
-        notices += (
-            f"{tally.unrated:,} judged rows have no difficulty: the probabilities of the judge's tokens do not tell it",
-        )
+        notices += (f"judged rows without a difficulty: {tally.unrated:,}; their tokens' probabilities do not tell it",)
     for line in (*notices, f"finished: {finished.kept} kept, {finished.eliminated} eliminated, {tally.calls} calls"):
         folder.write_log(line)
     return Outcome(folder, finished, tally, pool, notices, time.monotonic() - started, _is_demo(prepared))

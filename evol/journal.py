@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from evol.errors import CannotWrite, DriftError, JournalDamaged
 
@@ -234,6 +235,10 @@ class JournalView:
             return (row for (row,) in self._select(f"{query} AND seed_id = ? ORDER BY round", rounds, seed_id))
         return (row for (row,) in self._select(f"{query} ORDER BY seed_order, round", rounds))
 
+    def answers(self) -> Iterator[tuple[str, bytes]]:
+        """Every reply as it came, with its place; calls that were given up have none."""
+        return ((place, body) for place, body in self._select("SELECT place, body FROM answers WHERE failure = ''"))
+
     def has_answers(self) -> bool:
         """Whether anything was ever asked."""
         return any(self._select("SELECT place FROM answers LIMIT 1"))
@@ -242,7 +247,7 @@ class JournalView:
         """How many calls are settled, those given up included."""
         return int(next(self._select("SELECT count(*) FROM answers"))[0])
 
-    def _select(self, query: str, *values: object) -> Iterator[tuple[str, ...]]:
+    def _select(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._connection.execute(query, values)
         except sqlite3.Error as error:

@@ -37,7 +37,7 @@ class Tally:
     def count_row(self, row: Evolution) -> None:
         """One row is settled."""
         self.attempts[row.round] += 1
-        self.unrated += bool(row.judge and row.difficulty is None and row.reason != Reason.UNJUDGED)
+        self.unrated += row.difficulty is None and _has_verdict(row)
         if row.kept:
             self.kept[row.round] += 1
         else:
@@ -58,3 +58,10 @@ class Tally:
         """From 0 to 1, by rows settled. Seeds count where they are all there is to do: most come with an answer."""
         settled = self.attempts.total() - self.attempts[0] if self.rounds else self.attempts[0]
         return settled / (self.seeds * max(1, self.rounds)) if self.seeds else 0.0
+
+
+def _has_verdict(row: Evolution) -> bool:
+    """Whether a judge's or scorer's reply could be read."""
+    if row.stage == "judge":
+        return row.reason in (Reason.NO_GAIN, Reason.UNANSWERABLE)
+    return bool(row.judge and (row.round or row.detail))  # of a seed's score nothing but the explanation is sure

@@ -72,6 +72,7 @@ def _panel(tally: Tally) -> Iterator[None]:
 def _table(tally: Tally, seconds: float) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -83,9 +84,9 @@ def _table(tally: Tally, seconds: float) -> Table:
     table.add_row("eliminated", _eliminated(tally))
     table.add_row("calls", f"{tally.calls:,} ({tally.in_flight} in flight{_extra(tally)})")
     if tally.busy_with:
-        table.add_row("teacher", tally.busy_with)
+        table.add_row("teacher", Text(tally.busy_with))
     if tally.last_failure:
-        table.add_row("last failure", _last_failure(tally))
+        table.add_row("last failure", Text(_last_failure(tally)))  # what a server says is no markup
     table.add_row("tokens", _tokens(tally, seconds))
     table.add_row("time", _times(tally, seconds))
     return table

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from evol.records import Token
 
 LEAST, MOST = 1, 10  # of a difficulty
+ONE = b"1"
+NUMBER = re.compile(rb"\d{1,9}(?!\d)")
 DIGITS = 4  # of what is told: beyond them the arithmetic of two machines may differ
 LARGEST_DOUBT = 0.05  # of the probability may be on tokens that leave open which number is meant
 
@@ -44,28 +46,26 @@ def expected_number(tokens: Sequence[Token], field: str) -> float | None:
         return None
     shares = dict.fromkeys(range(LEAST, MOST + 1), 0.0)
     for text, share in value.alternatives.items():
-        if (number := re.match(rb"\d+", text)) and LEAST <= int(number[0]) <= MOST:
+        if text != ONE and (number := NUMBER.match(text)) and LEAST <= int(number[0]) <= MOST:
             shares[int(number[0])] += share
-    doubt = _resolve_one_or_ten(shares, value)
+    doubt = _share_out_one(shares, value)
     total = sum(shares.values())
     if total <= 0 or doubt > LARGEST_DOUBT * (total + doubt):
         return None
     return round(sum(number * share for number, share in shares.items()) / total, DIGITS)
 
 
-def _resolve_one_or_ten(shares: dict[int, float], value: _Value) -> float:
-    """A "1" may go on to be a 10, where a tokenizer takes each digit by itself. Returns the share that stays open."""
-    if shares[10] or not shares[1]:
-        return 0.0
-    if value.chosen != b"1":
-        doubt, shares[1] = shares[1], 0.0
-        return doubt
-    if not value.rest:
-        return 0.0
-    following = _shares(value.rest[0])
-    zero = sum(share for text, share in following.items() if text.startswith(b"0"))
-    shares[10] = shares[1] * min(1.0, zero)
-    shares[1] -= shares[10]
+def _share_out_one(shares: dict[int, float], value: _Value) -> float:
+    """Adds the share of a bare "1", which where each digit is a token may go on to be a 10; returns what stays open."""
+    share = value.alternatives.get(ONE, 0.0)
+    zero = 0.0
+    if not shares[MOST] and share:
+        if value.chosen != ONE:
+            return share
+        following = _shares(value.rest[0]) if value.rest else {}
+        zero = min(1.0, sum(part for text, part in following.items() if text.startswith(b"0")))
+    shares[1] += share * (1 - zero)
+    shares[MOST] += share * zero
     return 0.0
 
 
@@ -80,7 +80,7 @@ def _value_of(tokens: Sequence[Token], field: str) -> _Value | None:
         end = position + len(token.text)
         if start < end:
             before = token.text[: start - position]
-            return _Value(_after(_shares(token), before), token.text[start - position :].rstrip(), tokens[number + 1 :])
+            return _Value(_after(_shares(token), before), token.text[start - position :], tokens[number + 1 :])
         position = end
     return None
 
@@ -91,7 +91,7 @@ def _after(shares: Mapping[bytes, float], before: bytes) -> dict[bytes, float]:
     for text, share in shares.items():
         if before.strip() and not text.startswith(before):
             continue
-        value = (text[len(before) :] if before.strip() else text).strip()
+        value = (text[len(before) :] if before.strip() else text).lstrip()
         if value:
             after[value] = after.get(value, 0.0) + share
     return after

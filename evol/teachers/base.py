@@ -126,22 +126,26 @@ def _usage(usage: object) -> Usage:
 
 def _tokens(logprobs: object) -> tuple[Token, ...]:
     """The tokens with the log-probabilities of their alternatives; none where any of it is not of the usual form."""
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
     try:
-        content = logprobs["content"]  # type: ignore[index]
         return tuple(
             Token(
                 _token_bytes(entry), {_token_bytes(other): float(other["logprob"]) for other in entry["top_logprobs"]}
             )
-            for entry in content
+            for entry in content or ()
         )
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return ()
 
 
 def _token_bytes(entry: dict[str, Any]) -> bytes:
-    """A token's bytes: its text alone may hold half a character."""
-    given = entry.get("bytes")
-    return bytes(given) if given else str(entry["token"]).encode("utf-8", "replace")
+    """A token's bytes: its text alone may hold half a character. Raises `TypeError` where it is neither."""
+    given, text = entry.get("bytes") if isinstance(entry, dict) else None, entry["token"]
+    if isinstance(given, list) and given:
+        return bytes(given)
+    if given or not isinstance(text, str):
+        raise TypeError("neither bytes nor text")
+    return text.encode("utf-8", "replace")
 
 
 def _split_reasoning(message: dict[str, Any]) -> tuple[str, str]:

@@ -9,21 +9,23 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from evol.errors import TeacherError
+from evol.errors import CannotWrite, TeacherError
 from evol.teachers.options import PREFERRED
 
-PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf\Z")
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf\Z", re.IGNORECASE)
 NOT_A_MODEL = re.compile(r"(?:\A|[/_.-])(?:mmproj|imatrix)", re.IGNORECASE)
+NOT_SHOWN = frozenset({401, 403, 404})  # how the hub says: not there, or not for you
 PATH_FORM = "a model that is on this machine already is named local:PATH/TO/MODEL.gguf"
+TOKEN = "where it is private or gated, set HF_TOKEN"
 
 
 def download(repository: str, quantization: str) -> Path:
     """The model file, from the cache where it is there; the first part where it has several.
 
-    Raises `TeacherError` where there is no such repository or quantization, or no way to the hub and nothing cached.
+    Raises `TeacherError` where there is no such repository or quantization, or no way to the hub and nothing cached,
+    and `CannotWrite` where the cache cannot take it.
     """
     try:
-        from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise TeacherError(
@@ -33,32 +35,23 @@ def download(repository: str, quantization: str) -> Path:
     out_of_reach: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
     try:
         names = _listed(repository)
-        chosen = choose(repository, names, quantization)
-        paths = [hf_hub_download(repository, name) for name in parts(chosen, names)]
     except out_of_reach as error:
         return _cached(repository, quantization, error)
-    return Path(paths[0])
-
-
-def _cached(repository: str, quantization: str, why: BaseException) -> Path:
-    """The model file in the cache, for when the hub cannot be reached."""
-    from huggingface_hub import snapshot_download
-
+    wanted = parts(repository, choose(repository, names, quantization), names)
     try:
-        folder = Path(snapshot_download(repository, local_files_only=True))
-    except OSError as error:
-        raise TeacherError(
-            f"local:{repository}: the Hugging Face hub cannot be reached ({_first_line(why)}), and nothing of it is in "
-            f"the cache; {PATH_FORM}"
-        ) from error
-    names = [str(path.relative_to(folder)) for path in folder.rglob("*.gguf")]
-    chosen = choose(f"{repository} (of which the cache is all there is now)", names, quantization)
-    return folder / chosen
+        first, *_ = [_fetched(repository, name) for name in wanted]
+    except out_of_reach as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise CannotWrite(
+                f"{error.filename or 'the cache of the hub'}: {error.strerror}: make room there"
+            ) from error
+        raise TeacherError(f"local:{repository}: {wanted[0]} could not be downloaded: {_first_line(error)}") from error
+    return first
 
 
 def choose(repository: str, names: Iterable[str], quantization: str) -> str:
     """The file of this quantization (its name, or a part of it); the first part of several. Raises `TeacherError`."""
-    models = sorted(name for name in names if name.endswith(".gguf") and not NOT_A_MODEL.search(name))
+    models = sorted(name for name in names if name.lower().endswith(".gguf") and not NOT_A_MODEL.search(name))
     models = [name for name in models if not (part := PART.search(name)) or int(part[1]) == 1]
     if not models:
         raise TeacherError(f"local:{repository} has no GGUF file: look for a repository whose name ends in -GGUF")
@@ -68,43 +61,81 @@ def choose(repository: str, names: Iterable[str], quantization: str) -> str:
         return models[0]
     if len(found) == 1:
         return found[0]
-    have = ", ".join(Path(name).name for name in models)
-    problem = f"has no {quantization}" if quantization else "has several models"
-    problem = f"has several {wanted}" if found else problem
-    raise TeacherError(f"local:{repository} {problem}; name one of these after a colon: {have}")
+    problem = f"has several {wanted}" if found else f"has no {quantization}" if quantization else "has several models"
+    raise TeacherError(f"local:{repository} {problem}; name one of these after a colon: {', '.join(models)}")
 
 
-def parts(chosen: str, names: Iterable[str]) -> list[str]:
-    """All the files of a model that comes in parts, in order; else the one."""
+def parts(repository: str, chosen: str, names: Iterable[str]) -> list[str]:
+    """All files of a model that comes in parts, in order; else the one. Raises `TeacherError` where one is missing."""
     if not (part := PART.search(chosen)):
         return [chosen]
     stem = chosen[: part.start()]
-    return sorted(name for name in names if name.startswith(f"{stem}-") and PART.search(name))
+    found = sorted(name for name in names if name.startswith(f"{stem}-") and PART.search(name))
+    if len(found) != int(part[2]):
+        raise TeacherError(f"local:{repository}: {len(found)} of the {int(part[2])} parts of {stem} are there")
+    return found
+
+
+def _fetched(repository: str, name: str) -> Path:
+    """One file, downloaded where it is not in the cache. Raises `TeacherError` where the hub does not give it."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(repository, name))
+    except HfHubHTTPError as error:
+        if _status(error) in NOT_SHOWN:
+            raise TeacherError(f"local:{repository}: the hub does not give {name}; {TOKEN}") from error
+        raise TeacherError(f"local:{repository}: {name} could not be downloaded: {_first_line(error)}") from error
+
+
+def _cached(repository: str, quantization: str, why: BaseException) -> Path:
+    """The model file in the cache, for when the hub cannot be reached."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(repository, local_files_only=True))
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix.lower() == ".gguf"]
+    except OSError:
+        names = []
+    if not names:
+        raise TeacherError(
+            f"local:{repository}: the Hugging Face hub cannot be reached ({_first_line(why)}), and nothing of it is in "
+            f"the cache; {PATH_FORM}"
+        ) from why
+    here = f"{repository} (of which the cache is all there is now)"
+    return folder / parts(here, choose(here, names, quantization), names)[0]
 
 
 def _is_named(name: str, wanted: str) -> bool:
     if wanted.lower().endswith(".gguf"):
-        return Path(name).name.lower() == wanted.lower()
-    return bool(re.search(rf"(?:\A|[-._/]){re.escape(wanted)}(?:[-._/]|\Z)", name, re.IGNORECASE))
+        return wanted.lower() in (name.lower(), Path(name).name.lower())
+    return bool(re.search(rf"(?:\A|[-._/]){re.escape(wanted)}(?:[-./]|\Z)", name, re.IGNORECASE))
 
 
 def _listed(repository: str) -> list[str]:
-    """The repository's files. Raises `TeacherError` where the hub says that there is no such repository."""
-    from huggingface_hub import HfApi
+    """The repository's files. Raises `TeacherError` where the hub shows no such one, else what its client raises."""
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        siblings = HfApi().model_info(repository).siblings or []
+        siblings = HfApi().model_info(repository, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
     except HFValidationError as error:
         raise TeacherError(f"local:{repository} is not the name of a repository: {_first_line(error)}") from error
     except HfHubHTTPError as error:
-        if error.response is None or error.response.status_code >= 500:
-            raise
-        raise TeacherError(
-            f"local:{repository}: the Hugging Face hub shows no such repository ({_first_line(error)}); where it is "
-            "private or gated, set HF_TOKEN"
-        ) from error
+        if _status(error) in NOT_SHOWN:
+            raise TeacherError(
+                f"local:{repository}: the Hugging Face hub shows no such repository ({_status(error)}); {TOKEN}"
+            ) from error
+        raise
+    except ValueError as error:
+        raise OSError("what is there in its place does not answer in JSON") from error
     return [sibling.rfilename for sibling in siblings]
+
+
+def _status(error: BaseException) -> int:
+    response = getattr(error, "response", None)
+    return int(response.status_code) if response is not None else 0
 
 
 def _first_line(error: BaseException) -> str:

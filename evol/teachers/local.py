@@ -106,6 +106,7 @@ class LocalTeacher:
     async def _bury(self, server: LlamaServer, client: OpenAITeacher) -> None:
         """What is left of a server that crashed is cleared away. Raises `TeacherError` where that happens too often."""
         self._server = self._client = None
+        self._slots.forget()
         how = await server.ended()
         await client.close()
         await server.stop()

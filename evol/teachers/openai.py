@@ -184,11 +184,12 @@ class OpenAITeacher:
     def _body(self, request: Request, *, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
         self._check_nothing_is_ignored(request)
-        for name, value in self._server.parameters(request.sampling).items():
+        parameters = self._server.parameters(request.sampling)
+        if request.probabilities and self._sent_as.get("logprobs") != "":
+            parameters |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        for name, value in parameters.items():
             if sent_as := self._sent_as.get(name, name):
                 body[sent_as] = value
-        if request.probabilities:
-            body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         if with_schema:
             schema = {"name": request.stage, "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}

@@ -1,0 +1,341 @@
+"""The local teacher, on a real llama.cpp: a model of random weights, made here, that talks noise and valid JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import evol
+from benchmarks.random_model import CHAT_TEMPLATE, write_model
+from evol.engine import Outcome, execute, prepare
+from evol.errors import RequestRefused, TeacherError, Unavailable
+from evol.journal import JournalView
+from evol.recipe import resolve
+from evol.records import Reason, Request, Sampling
+from evol.stages.judge import JUDGEMENT_SCHEMA, Judgement
+from evol.teachers import LocalOptions, check_cut, read_completion
+from evol.teachers.local import CRASHES_IN_A_ROW, LocalTeacher
+from tests.conftest import SeedFile
+
+OPTIONS = {"threads": 1, "cache_ram": 256}
+SOON = 5.0  # seconds in which a process that has lost its parent is gone
+PLAIN = Request("respond", "Be kind.", "Say hello.", Sampling(64, 1.0, 0.9))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of half a million parameters, which loads in no time."""
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_model(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_server_is_left() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + SOON
+    while (left := servers_of(os.getpid())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def servers_of(parent: int) -> list[int]:
+    """The process ids of llama.cpp's processes that this process has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            born_of = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue  # it has ended in between
+        if born_of == parent and b"llama_child" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def is_there(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def teacher_of(model: Path, timeout: float = 60.0, **options: object) -> LocalTeacher:
+    return LocalTeacher(model, LocalOptions.model_validate({"slots": 2, **OPTIONS, **options}), timeout)
+
+
+def send(teacher: LocalTeacher, *requests: Request) -> list[bytes]:
+    """The replies to these requests, asked at once."""
+
+    async def all_of_them() -> list[bytes]:
+        try:
+            return list(await asyncio.gather(*map(teacher.send, requests)))
+        finally:
+            await teacher.close()
+
+    return asyncio.run(all_of_them())
+
+
+def run(model: Path, seeds: Path, rounds: int = 2, **options: object) -> Outcome:
+    told = {"seed": seeds, "rounds": rounds, "teacher": f"local:{model}", "local": OPTIONS, **options}
+    return execute(prepare(resolve(told)))
+
+
+def command(model: Path, seeds: Path, *words: str) -> list[str]:
+    line = [sys.executable, "-W", "error", "-m", "evol", "run", "--seed", str(seeds), "--teacher", f"local:{model}"]
+    return [*line, "--out", "out", "--threads", "1", *words]
+
+
+def answers(folder: Path = Path("out")) -> int:
+    """How many answers are on the disk."""
+    try:
+        with JournalView(folder / "journal.db") as journal:
+            return journal.count_answers()
+    except (OSError, evol.errors.EvolError):
+        return 0  # not there yet
+
+
+def test_a_run_on_a_real_model_from_seeds_to_dataset(model: Path, seed_file: SeedFile) -> None:
+    outcome = run(model, seed_file(20))
+    rows = list(evol.load(outcome.folder.path).rows())
+    assert len(rows) == 20 * 3
+    assert outcome.finished.kept + outcome.finished.eliminated == len(rows)
+    reasons = {value for name, value in vars(Reason).items() if name.isupper()}
+    assert all(row.reason in reasons and row.stage for row in rows if not row.kept)
+    assert all(row.evolver.startswith("tiny.gguf#") for row in rows if row.round)
+    with JournalView(outcome.folder.journal) as journal:
+        judged = [body for place, body in journal.answers() if place.split("/")[3] == "judge"]
+    assert len(judged) >= 20
+    for body in judged:
+        Judgement.model_validate_json(read_completion(body).text)
+    again = run(model, seed_file(20))
+    assert (again.tally.calls, again.finished) == (0, outcome.finished)
+
+
+def test_a_run_inside_of_a_running_loop(model: Path, seed_file: SeedFile) -> None:
+    async def cell() -> int:
+        run = evol.run(seed_file(2), rounds=1, teacher=f"local:{model}", local=OPTIONS)
+        return len(list(run.rows()))
+
+    assert asyncio.run(cell()) == 4
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "seconds"),
+    [(signal.SIGINT, 130, 3.0), (signal.SIGTERM, -signal.SIGTERM, 3.0), (signal.SIGKILL, -signal.SIGKILL, SOON)],
+)
+def test_whatever_stops_evol_stops_the_server_and_costs_no_answer(
+    model: Path, seed_file: SeedFile, stop: signal.Signals, code: int, seconds: float
+) -> None:
+    line = command(model, seed_file(30), "--rounds", "3")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: answers() > 10)
+    (server,) = servers_of(process.pid)
+    started = time.monotonic()
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=30)
+    wait_for(lambda: not is_there(server), SOON)
+    assert time.monotonic() - started < seconds
+    assert process.returncode == code
+    assert b"Traceback" not in said
+    kept = answers()
+    resumed = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert f"{kept} answered from the journal" in resumed.stderr
+
+
+def test_evol_killed_while_the_model_is_loading_leaves_no_server(model: Path, seed_file: SeedFile) -> None:
+    process = subprocess.Popen(command(model, seed_file(3)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: servers_of(process.pid))
+    servers = servers_of(process.pid)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(is_there, servers)), SOON)
+
+
+def test_a_run_whose_server_is_killed_ends_with_every_row(model: Path, seed_file: SeedFile) -> None:
+    line = command(model, seed_file(20), "--rounds", "2")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for wanted in (5, 20):
+        wait_for(lambda wanted=wanted: answers() >= wanted)  # type: ignore[misc]
+        os.kill(servers_of(process.pid)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert said.count("llama.cpp ended by SIGKILL and was started again") == 2
+    assert len(list(evol.load("out").rows())) == 20 * 3
+
+
+def test_a_server_that_does_nothing_but_crash_stops_the_run(model: Path) -> None:
+    async def crash() -> int:
+        teacher, crashes = teacher_of(model), 0
+        try:
+            while True:
+                await teacher.describe()
+                os.kill(servers_of(os.getpid())[0], signal.SIGKILL)
+                crashes += 1
+                with pytest.raises(Unavailable, match="SIGKILL"):
+                    await teacher.send(PLAIN)
+        except TeacherError as error:
+            assert "--context" in str(error)
+        finally:
+            await teacher.close()
+        return crashes
+
+    assert asyncio.run(crash()) == CRASHES_IN_A_ROW + 1
+
+
+def test_a_teacher_can_be_used_again_after_it_was_closed(model: Path) -> None:
+    teacher = teacher_of(model)
+    assert all(json.loads(*send(teacher, PLAIN))["usage"]["prompt_tokens"] for _ in range(2))
+
+
+def test_many_requests_share_the_slots_and_every_judgement_is_valid(model: Path) -> None:
+    judge = Request("judge", "Judge these.", "This and that.", Sampling(256), schema=JUDGEMENT_SCHEMA)
+    replies = send(teacher_of(model, slots=4), *[judge] * 20)
+    assert all(Judgement.model_validate_json(read_completion(reply).text) for reply in replies)
+
+
+BAD_INPUTS = {
+    # name: what stands after local: ({model} is a good one), further options, what the error says
+    "no file": ("absent.gguf", "", r"absent\.gguf: no such file"),
+    "text": ("text.gguf", "", "not a GGUF file"),
+    "nothing": ("empty.gguf", "", "not a GGUF file"),
+    "truncated": ("cut.gguf", "", "corrupted or incomplete"),
+    "broken": ("broken.gguf", "", "llama.cpp cannot load it"),
+    "folder": ("{folder}", "", r"is a folder: name a GGUF file in it \(tiny\.gguf\)"),
+    "tiny context": ("{model}", "--context 10", "a context of 10 tokens is too small"),
+    "bad template": ("{model}", "--chat-template-file bad.jinja", r"bad\.jinja:1: not a chat template"),
+    "mute template": ("{model}", "--chat-template-file mute.jinja", r"mute\.jinja leaves out the user message"),
+    "no template": ("{model}", "--chat-template-file absent.jinja", r"absent\.jinja: No such file"),
+    "port taken": ("{model}", "--config port.toml", "port .* cannot be had"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_input_is_one_line_and_exit_code_5(model: Path, seed_file: SeedFile, tmp_path: Path, case: str) -> None:
+    files = {
+        "text.gguf": b"not a model",
+        "empty.gguf": b"",
+        "cut.gguf": model.read_bytes()[:-100_000],
+        "broken.gguf": b"GGUF" + bytes(range(200)),
+        "bad.jinja": b"{% for message in messages %}",
+        "mute.jinja": b"{{ bos_token }}Hello.",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    named, words, says = BAD_INPUTS[case]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        (tmp_path / "port.toml").write_text(f"[local]\nport = {taken.getsockname()[1]}\n")
+        path = Path(named.format(model=model, folder=model.parent))
+        line = command(path, seed_file(2), "--quiet", *words.split())
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert re.fullmatch(rf"evol: .*{says}.*\n", done.stderr), done.stderr
+
+
+def test_without_llama_cpp_the_error_is_the_command_that_installs_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(TeacherError, match=r"pip install 'evol-instruct\[local\]'"):
+        teacher_of(model)
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(model: Path) -> None:
+    long = Request("respond", "Be kind.", "word " * 2000, Sampling(64))
+    with pytest.raises(RequestRefused, match=r"prompt is [\d,]+ tokens long and the context 1,024"):
+        send(teacher_of(model, context=1024), long)
+
+
+def test_a_reply_has_what_the_context_leaves_and_is_not_asked_again_for_that(model: Path) -> None:
+    # As much as llama.cpp's grammar takes in one string; five of them are more than the context.
+    strings = {name: {"type": "string", "minLength": 2000} for name in "abcde"}
+    endless = {"type": "object", "properties": strings, "required": list(strings)}
+    teacher = teacher_of(model, context=1024)
+    answer = read_completion(*send(teacher, replace(PLAIN, sampling=Sampling(100_000), schema=endless)))
+    assert answer.truncated
+    assert answer.usage.prompt_tokens + answer.usage.completion_tokens in (1023, 1024)
+    check_cut(answer, 100_000, teacher.context)
+
+
+def test_a_context_beyond_the_models_training_is_said(model: Path) -> None:
+    teacher = teacher_of(model, context=100_000)
+    send(teacher, PLAIN)
+    assert teacher.context == 8192
+    assert "8,192" in teacher.notices[0]
+
+
+def test_a_stop_text_ends_a_reply(model: Path) -> None:
+    stopped = Request("respond", "Be kind.", "Say hello.", Sampling(200, 1.0, stop=("e", "a"), top_k=50, min_p=0.001))
+    texts = [json.loads(reply)["choices"][0]["message"]["content"] for reply in send(teacher_of(model), *[stopped] * 8)]
+    assert not any(set("ea") & set(text) for text in texts)
+
+
+def test_another_file_or_chat_template_is_another_model(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / model.name
+    other.write_bytes(model.read_bytes()[:-1] + b"\x7f")
+    template = tmp_path / "template.jinja"
+    template.write_text(CHAT_TEMPLATE.replace("assistant", "teacher"))
+    names = {teacher.model for teacher in (teacher_of(model), teacher_of(other))}
+    names.add(teacher_of(model, chat_template_file=template).model)
+    assert len(names) == 3
+    assert teacher_of(model).model in names
+
+
+def test_a_chat_template_of_ones_own_is_what_the_model_reads(model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(CHAT_TEMPLATE.replace("assistant\n", "assistant\n" + "A word before. " * 20))
+
+    def prompt_tokens(teacher: LocalTeacher) -> int:
+        return int(json.loads(*send(teacher, PLAIN))["usage"]["prompt_tokens"])
+
+    own = prompt_tokens(teacher_of(model, chat_template_file=template))
+    assert own > prompt_tokens(teacher_of(model)) + 40
+
+
+def test_it_says_what_it_is_busy_with_while_it_loads(model: Path) -> None:
+    async def look() -> set[str]:
+        teacher, seen = teacher_of(model), set()
+        sending = asyncio.create_task(teacher.send(PLAIN))
+        while not sending.done():
+            seen.add(teacher.busy_with)
+            await asyncio.sleep(0.001)
+        await teacher.close()
+        return seen
+
+    assert asyncio.run(look()) == {"", "loading tiny.gguf (1.2 MB)"}
+
+
+def test_an_interrupt_while_the_model_is_loading_ends_it(model: Path) -> None:
+    async def interrupted() -> None:
+        teacher = teacher_of(model)
+        sending = asyncio.create_task(teacher.send(PLAIN))
+        while not teacher.busy_with:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await teacher.close()
+
+    asyncio.run(interrupted())
