@@ -20,6 +20,7 @@ torture: .venv/developing
 
 bench: .venv/developing
 	$(BIN)/python -m benchmarks.run_speed
+	$(BIN)/python -m benchmarks.run_local
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

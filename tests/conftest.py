@@ -1,4 +1,4 @@
-"""What many tests need: a seed file, and a working folder without an evol.toml."""
+"""What many tests need: a seed file, a model for llama.cpp, and a working folder without an evol.toml."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from benchmarks.random_model import write_model
 
 SeedFile = Callable[..., Path]
 
@@ -29,6 +31,14 @@ def seed_file(tmp_path: Path) -> SeedFile:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model for llama.cpp, of half a million random weights: it loads in no time."""
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_model(path)
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import evol
-from benchmarks.random_model import CHAT_TEMPLATE, write_model
+from benchmarks.random_model import CHAT_TEMPLATE
 from evol.engine import Outcome, execute, prepare
 from evol.errors import RequestRefused, TeacherError, Unavailable
 from evol.journal import JournalView
@@ -32,14 +32,6 @@ from tests.conftest import SeedFile
 OPTIONS = {"threads": 1, "cache_ram": 256}
 SOON = 5.0  # seconds in which a process that has lost its parent is gone
 PLAIN = Request("respond", "Be kind.", "Say hello.", Sampling(64, 1.0, 0.9))
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of half a million parameters, which loads in no time."""
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_model(path)
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import evol
 from evol import errors
 from evol.records import Reason
 from evol.shipped import shipped
@@ -20,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What differs between two runs of the same thing: seconds, and what is a rate of them.
 TIMES = ((r"\d+ s$", "0 s"), (r"[\d,]+ out/s \| [\d:]+", "0 out/s | 0:00"))
+
+
+THREADS = " --threads 1"  # a test leaves the other cores alone
 
 
 def blocks(kind: str) -> list[str]:
@@ -63,6 +68,20 @@ def test_its_python_does_what_it_shows(folder: Path, monkeypatch: pytest.MonkeyP
     session = next(block for block in blocks("python") if ">>>" in block)
     test = doctest.DocTestParser().get_doctest(session, {}, "README", "README.md", 0)
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_its_commands_for_a_local_model_work(model: Path, tmp_path: Path) -> None:
+    section = README.partition("\n## A model on this machine\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^evol .*local:model\.gguf.*$", section, re.MULTILINE)
+    assert len(commands) == 3
+    shutil.copy(model, tmp_path / "model.gguf")
+    seeds = json.loads((shipped("seeds") / "alpaca.json").read_text(encoding="utf-8"))[:4]
+    (tmp_path / "alpaca.json").write_text(json.dumps(seeds), encoding="utf-8")
+    said = [output_of(f"{command}{THREADS}" if " run " in command else command, tmp_path) for command in commands]
+    assert "a JSON schema is taken, and the reply keeps to it" in said[0]
+    assert all("dataset: outputs/alpaca/dataset.jsonl" in text for text in said[1:])
+    assert "cost: 0 calls" in said[2]
+    assert len(list(evol.load(tmp_path / "outputs/alpaca").rows())) == 4 * 5
 
 
 def test_its_flags_are_flags_of_the_command(folder: Path) -> None:
