@@ -319,3 +319,11 @@ def test_the_key_of_openai_is_shown_to_no_other_server(kind: str, monkeypatch: p
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789")
     monkeypatch.setenv("EVOL_API_KEY", "sk-other-0123456789")
     assert asked(kind, PLAIN)[0].headers["authorization"] == "Bearer sk-other-0123456789"
+
+
+@pytest.mark.parametrize(("kind", "context"), [("llama-server", 4096), ("vllm", 4096), ("openai", None)])
+def test_the_context_of_a_server_on_this_machine_is_known_with_the_first_reply(kind: str, context: int | None) -> None:
+    with MockTeacher(models=[{"id": "mock", "meta": {"n_ctx": 4096}}]) as server:
+        teacher = named(kind, server)
+        run(teacher, PLAIN)
+    assert teacher.context == context

@@ -67,10 +67,14 @@ class OpenAITeacher:
         self._timeout = timeout
         self._sent_as: dict[str, str] = {}  # parameter -> the name it is sent under; "" is not sent
         self._answered = False
+        self._described = False
         self._schema_failures: Counter[bytes] = Counter()  # by request, until the first success
         self._client: openai.AsyncOpenAI | None = None
 
     async def send(self, request: Request) -> bytes:
+        if self._server.url and not self._described:
+            self._described = True
+            self.context = (await self.describe()).context
         try:
             if request.schema is None or self.takes_schema is False:
                 return await self._post(request, with_schema=False)
