@@ -34,7 +34,7 @@ from evol.review import summarise
 from evol.seeds import Pool, read_alpaca
 from evol.stages.context import Context
 from evol.tally import Tally
-from evol.teachers import Teacher, teacher_named
+from evol.teachers import Teacher, parse_spec, teacher_named
 from evol.version import __version__
 
 LINEAGES_PER_SLOT = 2  # so many are alive for every call in flight: a commit never leaves a slot of the teacher empty
@@ -244,14 +244,15 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _named(recipe: Recipe) -> dict[Role, Teacher]:
     """One teacher for each role, and one object for all roles that name the same."""
-    made: dict[str, Teacher] = {}
+    made: dict[object, Teacher] = {}  # by what is named, however it was written
     teachers: dict[Role, Teacher] = {}
     for role in recipe.roles():
         spec = recipe.spec(role)
         assert spec is not None, "checked by Recipe.check_teachers"
-        if spec not in made:
-            made[spec] = teacher_named(spec, recipe.keys, recipe.timeout, recipe.local)
-        teachers[role] = made[spec]
+        named = parse_spec(spec) or "demo"
+        if named not in made:
+            made[named] = teacher_named(spec, recipe.keys, recipe.timeout, recipe.local)
+        teachers[role] = made[named]
     return teachers
 
 

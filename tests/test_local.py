@@ -25,7 +25,7 @@ from evol.journal import JournalView
 from evol.recipe import resolve
 from evol.records import Reason, Request, Sampling
 from evol.stages.judge import JUDGEMENT_SCHEMA, Judgement
-from evol.teachers import LocalOptions, check_cut, read_completion
+from evol.teachers import LocalOptions, check_cut, read_completion, teacher_named
 from evol.teachers.local import CRASHES_IN_A_ROW, LocalTeacher
 from tests.conftest import SeedFile
 
@@ -331,3 +331,44 @@ def test_an_interrupt_while_the_model_is_loading_ends_it(model: Path) -> None:
         await teacher.close()
 
     asyncio.run(interrupted())
+
+
+def test_no_proxy_stands_between_evol_and_its_own_server(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert read_completion(*send(teacher_of(model), PLAIN)).text
+
+
+def test_all_parts_of_a_model_are_what_it_is_named_by(model: Path, tmp_path: Path) -> None:
+    first, second = (tmp_path / f"big-0000{number}-of-00002.gguf" for number in (1, 2))
+    first.write_bytes(model.read_bytes())
+    names = set()
+    for content in (b"GGUF one", b"GGUF two"):
+        second.write_bytes(content)
+        names.add(teacher_of(first).model)
+    assert len(names) == 2
+
+
+def test_nothing_is_downloaded_for_a_machine_that_could_not_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(TeacherError, match="a context of 10 tokens"):
+        teacher_named("local:org/repo", {}, local=LocalOptions(context=10))
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.02])
+def test_a_server_killed_as_soon_as_it_is_there_costs_a_try_and_no_more(model: Path, delay: float) -> None:
+    async def scene() -> list[bytes | BaseException]:
+        teacher = teacher_of(model)
+        sending = [asyncio.create_task(teacher.send(PLAIN)) for _ in range(4)]
+        try:
+            while not (server := servers_of(os.getpid())):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+            while teacher.busy_with:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await asyncio.sleep(delay)
+            os.kill(server[0], signal.SIGKILL)
+            return await asyncio.gather(*sending, return_exceptions=True)
+        finally:
+            await teacher.close()
+
+    assert all(isinstance(outcome, bytes | Unavailable) for outcome in asyncio.run(scene()))

@@ -6,12 +6,11 @@ import asyncio
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from evol.errors import CallFailed, TeacherError
 from evol.teachers.named import Endpoint, LocalModel, key_variable, parse_spec
-from evol.teachers.servers import SERVERS
+from evol.teachers.servers import SERVERS, is_here
 
 PATIENCE = 2.0  # seconds for a server on this machine to say that it is there
 NAMES_SHOWN = 5
@@ -47,7 +46,7 @@ async def _state(spec: str, keys: Mapping[str, str]) -> str:
         return _state_of_model(named)
     variable = key_variable(named, keys)
     key = os.environ.get(variable, "").strip()
-    if _is_here(named.url):
+    if is_here(named.url):
         return await _state_of_server(named, key)
     return f"on another machine; its key in {variable} is {'set' if key else 'not set'}"
 
@@ -90,11 +89,3 @@ async def _state_of_server(endpoint: Endpoint, key: str) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more if names else "no model is loaded"
-
-
-def _is_here(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

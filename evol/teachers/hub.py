@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from evol.errors import CannotWrite, TeacherError
-from evol.teachers.options import PREFERRED
+from evol.teachers.options import PART, PREFERRED
 
-PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf\Z", re.IGNORECASE)
 NOT_A_MODEL = re.compile(r"(?:\A|[/_.-])(?:mmproj|imatrix)", re.IGNORECASE)
 NOT_SHOWN = frozenset({401, 403, 404})  # how the hub says: not there, or not for you
 PATH_FORM = "a model that is on this machine already is named local:PATH/TO/MODEL.gguf"

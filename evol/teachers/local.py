@@ -7,7 +7,8 @@ crashes it is started again, as often as it does some work in between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from evol.records import Request, Sampling
 from evol.teachers.base import Description
 from evol.teachers.llama import LlamaServer
 from evol.teachers.openai import LONGEST_TOKEN, OpenAITeacher
-from evol.teachers.options import LocalOptions
+from evol.teachers.options import PART, LocalOptions
 from evol.teachers.servers import SERVERS
 from evol.teachers.slots import Slots
 
@@ -42,7 +43,8 @@ class LocalTeacher:
     demo = False
 
     def __init__(self, path: Path, options: LocalOptions, timeout: float) -> None:
-        _check(path, options)
+        check_file(path)
+        check_machine(path, options)
         self.path = path
         self.model = f"{path.name}#{_fingerprint(path, options.chat_template_file)}"
         self.context: int | None = None
@@ -53,34 +55,32 @@ class LocalTeacher:
         self._slots = Slots(options.slot_count)
         self._starting = asyncio.Lock()
         self._server: LlamaServer | None = None
-        self._client: OpenAITeacher | None = None
+        self._clients: list[OpenAITeacher] = []  # the last is the server's; those before it may still be in use
+        self._is_checked = False
         self._crashes = 0
         self._crashes_in_a_row = 0
 
     async def send(self, request: Request) -> bytes:
         async with self._slots.take(request.system):
             server, client = await self._ready()
-            try:
+            async with self._told_of_its_end(server):
                 reply = await client.send(await self._fitted(client, request))
-            except (Unavailable, TeacherError) as failure:
-                if how := await server.ended():
-                    raise Unavailable(f"llama.cpp ended {how} while it answered") from failure
-                raise
             self._crashes_in_a_row = 0
             return reply
 
     async def describe(self) -> Description:
-        _, client = await self._ready()
-        about = await client.describe()
+        server, client = await self._ready()
+        async with self._told_of_its_end(server):
+            about = await client.describe()
         return replace(about, where=f"{self.path}, {self._options.slot_count} slots")
 
     async def close(self) -> None:
         """Ends the server. The teacher may be used again."""
         server, self._server = self._server, None
-        client, self._client = self._client, None
+        clients, self._clients = self._clients, []
         self._slots, self._starting = Slots(self._options.slot_count), asyncio.Lock()
         try:
-            if client is not None:
+            for client in clients:
                 await client.close()
         finally:
             if server is not None:
@@ -89,27 +89,40 @@ class LocalTeacher:
     async def _ready(self) -> tuple[LlamaServer, OpenAITeacher]:
         """The server and its client; started here by the first who asks, and again by the first after a crash."""
         async with self._starting:
-            if self._server is not None and self._client is not None:
-                if self._server.is_running:
-                    return self._server, self._client
-                await self._bury(self._server, self._client)
-            self.busy_with = f"loading {self.path.name} ({_size(self.path)})"
-            try:
-                self._server = await LlamaServer.start(self.path, self._options)
-                self._client = self._client_of(self._server)
-                await self._learn_context(self._client)
-                await self._check_chat_template(self._client)
-            finally:
-                self.busy_with = ""
-            return self._server, self._client
+            if self._server is not None and not self._server.is_running:
+                await self._bury(self._server)
+            if self._server is None:
+                self.busy_with = f"loading {self.path.name} ({_size(self.path)})"
+                try:
+                    self._server = await LlamaServer.start(self.path, self._options)
+                finally:
+                    self.busy_with = ""
+                self._clients.append(self._client_of(self._server))
+                self._is_checked = False
+            server, client = self._server, self._clients[-1]
+            if not self._is_checked:
+                async with self._told_of_its_end(server):
+                    await self._learn_context(client)
+                    await self._check_chat_template(client)
+                self._is_checked = True
+            return server, client
 
-    async def _bury(self, server: LlamaServer, client: OpenAITeacher) -> None:
+    @asynccontextmanager
+    async def _told_of_its_end(self, server: LlamaServer) -> AsyncIterator[None]:
+        """Whatever fails inside is `Unavailable`, and to be tried again, where it is because the server has ended."""
+        try:
+            yield
+        except (Unavailable, TeacherError) as failure:
+            if how := await server.ended():
+                raise Unavailable(f"llama.cpp ended {how}") from failure
+            raise
+
+    async def _bury(self, server: LlamaServer) -> None:
         """What is left of a server that crashed is cleared away. Raises `TeacherError` where that happens too often."""
-        self._server = self._client = None
-        self._slots.forget()
         how = await server.ended()
-        await client.close()
         await server.stop()
+        self._server = None
+        self._slots.forget()
         self._crashes += 1
         self._crashes_in_a_row += 1
         if self._crashes_in_a_row > CRASHES_IN_A_ROW or self._crashes > CRASHES:
@@ -121,7 +134,9 @@ class LocalTeacher:
 
     def _client_of(self, server: LlamaServer) -> OpenAITeacher:
         kind = SERVERS["llama-server"]
-        return OpenAITeacher(self.path.name, server.url, server.key, self._timeout, key_variable="", server=kind)
+        client = OpenAITeacher(self.path.name, server.url, server.key, self._timeout, key_variable="", server=kind)
+        client.notices = self.notices
+        return client
 
     async def _learn_context(self, client: OpenAITeacher) -> None:
         """What a request really has: not more than the model was trained for."""
@@ -177,14 +192,14 @@ def check_file(path: Path) -> None:
         raise TeacherError(f"{path} is not a GGUF file: it begins with {magic!r}, not with {MAGIC!r}")
 
 
-def _check(path: Path, options: LocalOptions) -> None:
-    check_file(path)
+def check_machine(name: object, options: LocalOptions) -> None:
+    """Raises `TeacherError` where no model could be run with these options, whichever it is."""
     if options.context < LEAST_CONTEXT:
         raise TeacherError(
             f"a context of {options.context:,} tokens is too small for the prompts: --context {LEAST_CONTEXT} at least"
         )
     if find_spec("xllamacpp") is None:
-        raise TeacherError(f"{path} needs llama.cpp, which is not installed: {INSTALL}")
+        raise TeacherError(f"{name} needs llama.cpp, which is not installed: {INSTALL}")
 
 
 def _fingerprint(path: Path, template: Path | None) -> str:
@@ -201,14 +216,23 @@ def _fingerprint(path: Path, template: Path | None) -> str:
 
 
 def _samples(path: Path) -> Iterator[bytes]:
-    size = path.stat().st_size
-    yield str(size).encode()
-    with path.open("rb") as file:
-        for number in range(SAMPLES):
-            file.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1) if size > SAMPLE_BYTES else 0)
-            yield file.read(SAMPLE_BYTES)
+    for file in _files(path):
+        size = file.stat().st_size
+        yield str(size).encode()
+        with file.open("rb") as opened:
+            for number in range(SAMPLES):
+                opened.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1) if size > SAMPLE_BYTES else 0)
+                yield opened.read(SAMPLE_BYTES)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, with the other parts where the model comes in parts."""
+    if not (part := PART.search(path.name)):
+        return [path]
+    stem = path.name[: part.start()]
+    return sorted(file for file in path.parent.iterdir() if file.name.startswith(f"{stem}-") and PART.search(file.name))
 
 
 def _size(path: Path) -> str:
-    size = path.stat().st_size
+    size = sum(file.stat().st_size for file in _files(path))
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -108,8 +108,9 @@ def teacher_named(
         return DemoTeacher()
     if isinstance(named, LocalModel):
         from evol.teachers.hub import download
-        from evol.teachers.local import LocalTeacher
+        from evol.teachers.local import LocalTeacher, check_machine
 
+        check_machine(spec, local)  # before a model is downloaded that could not be run
         path = named.path or download(named.repository, named.quantization)
         return LocalTeacher(path, local, timeout or LOCAL_TIMEOUT)
     from evol.teachers.openai import OpenAITeacher

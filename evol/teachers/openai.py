@@ -19,7 +19,7 @@ import openai
 from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.records import Request
 from evol.teachers.base import Description, read_completion
-from evol.teachers.servers import ANY_SERVER, Server
+from evol.teachers.servers import ANY_SERVER, Server, is_here
 
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 NO_SCHEMA_STATUSES = frozenset({400, 422})  # how servers say that they take no JSON schema, unless they fail on it
@@ -140,7 +140,8 @@ class OpenAITeacher:
                 # A packed reply can be far larger than it looks, and text of this size gains little by it.
                 default_headers={"Accept-Encoding": "identity"},
                 http_client=openai.DefaultAioHttpClient(
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+                    trust_env=not is_here(self.url),  # no proxy leads to this machine itself
                 ),
             )
         return self._client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 FEWEST_SLOTS = 4  # measured: twice the tokens for the same CPU time as with one slot, on two cores
 PREFERRED = "Q4_K_M"  # of the quantizations, where nobody says: what llama.cpp takes too
 MOST_SLOTS = 8  # unless asked for: each takes memory for a context of its own
+
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf\Z", re.IGNORECASE)  # how the file of a model in parts ends
 
 Count = Annotated[int, Field(ge=1)]
 
