@@ -188,7 +188,7 @@ class MockTeacher:
                 "difficulty": chance.randint(1, 10),
             }
             wanted = call.body["response_format"]["json_schema"]["schema"]["properties"]
-            return json.dumps({name: verdict[name] for name in wanted})
+            return json.dumps({name: verdict.get(name, "pear") for name in wanted})
         section = SECTION.search(call.body["messages"][-1]["content"])
         if section:
             leak = "This is the rewritten instruction. " if trouble else ""

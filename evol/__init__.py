@@ -33,7 +33,8 @@ def run(
     """Makes the run, or what of it is missing, as `evol run` does; returns it for looking at.
 
     `teacher` is a name as after `--teacher`, or a `Teacher` for all roles. The other options are those of `evol run`
-    with underscores (`rounds`, `out`, `limit`, `concurrency`, ...). Works inside of a notebook too. Raises `EvolError`.
+    with underscores (`rounds`, `out`, `limit`, `concurrency`, ...); `sampling` and `local` are tables, as in evol.toml.
+    Works inside of a notebook too. Raises `EvolError`.
     """
     from evol.engine import execute, prepare
     from evol.errors import UsageError

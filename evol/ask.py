@@ -14,14 +14,14 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import tenacity
 
-from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError
+from evol.errors import CallFailed, DoesNotFit, RateLimited, RequestRefused, TeacherError
 from evol.journal import Entry, Journal
-from evol.records import ROLE_OF_STAGE, Answer, Place, Reason, Request, Role, Verdict
+from evol.records import ROLE_OF_STAGE, SEEDS, Answer, Place, Reason, Request, Role, Verdict
 from evol.tally import Tally
 from evol.teachers import Teacher, check_cut, read_completion
 from evol.words import well_formed
@@ -144,14 +144,16 @@ class Ask:
         try:
             async for attempt in call.attempts(self._limits.sleep):
                 with attempt:
-                    return await self._try(teacher, request, order)
+                    return await self._try(teacher, _redrawn(request, call.tries), order)
             raise AssertionError("unreachable: the last attempt returns or raises")
+        except DoesNotFit:
+            raise
         except CallFailed as failure:
             await self._make_sure_of(teacher, request, failure, order)
             if not failure.retryable:
                 raise
         call.tries += 1
-        return await self._try(teacher, request, order)
+        return await self._try(teacher, _redrawn(request, call.tries), order)
 
     async def _try(self, teacher: Teacher, request: Request, order: int) -> Reply:
         async with self._gate.slot(order):
@@ -176,7 +178,7 @@ class Ask:
         if isinstance(failure, RateLimited):
             raise TeacherError(f"{failure}; asked to wait more than {LONGEST_RATE_LIMIT:g} s: lower --concurrency")
         # In the form of the request that failed: what the server takes of neither is not this row's fault.
-        probe = Request("respond", request.system and PROBE_SYSTEM, PROBE, request.sampling)
+        probe = Request("respond", request.system and PROBE_SYSTEM, PROBE, replace(request.sampling, seed=None))
         try:
             # As patient as the call itself: one more failure of a flaky teacher is not the end of a run.
             async for attempt in _Call(self._limits.tries).attempts(self._limits.sleep):
@@ -227,6 +229,14 @@ class _Call:
         failure = _failure(state)
         self._counted += failure.counted
         return self._counted >= self._allowed or self._waited_in_line > LONGEST_RATE_LIMIT
+
+
+def _redrawn(request: Request, tries: int) -> Request:
+    """The request for this try: with the same seed a server would fail at the same place again."""
+    seed = request.sampling.seed
+    if seed is None or tries < 2:
+        return request
+    return replace(request, sampling=replace(request.sampling, seed=(seed + tries - 1) % SEEDS))
 
 
 def _failure(state: tenacity.RetryCallState) -> CallFailed:

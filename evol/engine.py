@@ -34,7 +34,7 @@ from evol.review import summarise
 from evol.seeds import Pool, read_alpaca
 from evol.stages.context import Context
 from evol.tally import Tally
-from evol.teachers import Teacher, parse_spec, teacher_named
+from evol.teachers import LocalModel, Teacher, parse_spec, teacher_named
 from evol.version import __version__
 
 LINEAGES_PER_SLOT = 2  # so many are alive for every call in flight: a commit never leaves a slot of the teacher empty
@@ -249,7 +249,8 @@ def _named(recipe: Recipe) -> dict[Role, Teacher]:
     for role in recipe.roles():
         spec = recipe.spec(role)
         assert spec is not None, "checked by Recipe.check_teachers"
-        named = parse_spec(spec) or "demo"
+        parsed = parse_spec(spec)
+        named = parsed.identity if isinstance(parsed, LocalModel) else parsed
         if named not in made:
             made[named] = teacher_named(spec, recipe.keys, recipe.timeout, recipe.local)
         teachers[role] = made[named]

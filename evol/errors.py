@@ -16,6 +16,7 @@
     ├── RateLimited              the teacher asks to wait: retried, and not counted as a try
     ├── BadReply                 a reply that is no use: retried
     └── RequestRefused           this request will never be answered: its row is given up
+        └── DoesNotFit           the context is too small for it, which is no fault of the teacher's
 
 Only the command line catches `EvolError`. A row that falls is not an error but a record with a reason.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "BadReply",
     "CallFailed",
     "CannotWrite",
+    "DoesNotFit",
     "DriftError",
     "EvolError",
     "FolderInUse",
@@ -129,3 +131,7 @@ class RequestRefused(CallFailed):
     """The teacher will never answer this request (too long for its context, filtered, malformed)."""
 
     retryable = False
+
+
+class DoesNotFit(RequestRefused):
+    """The prompt, or the reply with it, is longer than the context: known here, so that nobody need be asked for it."""

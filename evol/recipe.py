@@ -6,7 +6,7 @@ A recipe is resolved before anything is asked: what is not said has its default 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evol.errors import UsageError
 from evol.records import Role, Sampling
-from evol.teachers import TEACHER_KINDS, LocalOptions, parse_spec
+from evol.teachers import TEACHER_KINDS, LocalModel, LocalOptions, parse_spec
 
 FILE_NAME = "evol.toml"
 ROLES: tuple[Role, ...] = ("evolver", "judge", "responder", "scorer")
@@ -150,6 +150,32 @@ class Recipe(BaseModel):
                     f'One of them as `teacher = "..."` in {FILE_NAME} is taken when none is named.'
                 )
             parse_spec(spec)
+        self._check_local()
+
+    def check_local_is_meant(self, options: Iterable[str]) -> None:
+        """Raises `UsageError` where these options of `[local]` would be passed over: no model is run here."""
+        if not self._local_models():
+            flag = FLAGS.get(first := next(iter(options)), first).replace("_", "-")
+            raise UsageError(
+                f"--{flag} is for models that evol runs itself (local:FILE.gguf), and none is named; "
+                "a server has settings of its own for that"
+            )
+
+    def _local_models(self) -> set[tuple[str, str]]:
+        specs = [parse_spec(self.spec(role) or "demo") for role in self.roles()]
+        return {spec.identity for spec in specs if isinstance(spec, LocalModel)}
+
+    def _check_local(self) -> None:
+        """Raises `UsageError` where `[local]` cannot be for what it is meant for."""
+        models = self._local_models()
+        shared = {"--chat-template-file": self.local.chat_template_file, "`port` in [local]": self.local.port}
+        for name, value in shared.items():
+            if value and len(models) > 1:
+                raise UsageError(f"{name} is for one local model, and this run has {len(models)}: leave it out")
+        if models and (self.local.slots or 0) > self.concurrency:
+            raise UsageError(
+                f"--slots {self.local.slots}: no more than {self.concurrency} calls are sent at once, by --concurrency"
+            )
 
 
 def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Recipe:
@@ -167,9 +193,12 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Recipe:
         if name in given:
             given[name] = _over(given[name], options.get(name))
     try:
-        return Recipe.model_validate(options | given)
+        recipe = Recipe.model_validate(options | given)
     except ValidationError as error:
         raise UsageError(_say(error, path, flags)) from error
+    if flags.get("local"):
+        recipe.check_local_is_meant(flags["local"])
+    return recipe
 
 
 def _over(flags: Mapping[str, Any], options: object) -> object:
@@ -196,7 +225,7 @@ def read_options(path: Path) -> dict[str, Any]:
 
 def _say(error: ValidationError, path: Path, flags: Mapping[str, Any]) -> str:
     first = error.errors()[0]
-    where = [str(part) for part in first["loc"] if str(part) not in UNION_ARMS]
+    where = [str(part) for part in first["loc"] if str(part) not in UNION_ARMS and not isinstance(part, int)]
     top = where[0] if where else ""
     if first["type"] == "missing" and top == "seed":
         return "no seed file: name one with --seed FILE"

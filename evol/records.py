@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 Stage = Literal["evolve", "judge", "respond", "score"]
 Role = Literal["evolver", "judge", "responder", "scorer"]
 
+SEEDS = 2**31  # of a server's random generator: what all of them take
 ROLE_OF_STAGE: Mapping[Stage, Role] = {
     "evolve": "evolver",
     "judge": "judge",

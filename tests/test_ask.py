@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evol.ask import LONGEST_WAIT, PROBE, Ask, GivenUp, Limits
-from evol.errors import BadReply, CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
+from evol.errors import BadReply, CallFailed, DoesNotFit, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.journal import Journal
 from evol.recipe import ROLES
 from evol.records import Answer, Place, Request, Sampling
@@ -207,3 +208,25 @@ def test_no_more_calls_are_in_flight_than_allowed_and_low_orders_go_first(tmp_pa
         asyncio.run(ask_all(Ask(journal, teachers, "recipe", Tally(), Limits(concurrency))))
     assert most == concurrency
     assert order[concurrency:] == sorted(order[concurrency:])
+
+
+def test_what_does_not_fit_is_given_up_without_a_question_to_anybody(door: Door) -> None:
+    teacher = ScriptedTeacher([DoesNotFit("5,000 tokens")])
+    with pytest.raises(GivenUp, match="5,000 tokens"):
+        door.ask(teacher)
+    assert len(teacher.requests) == 1
+
+
+def test_a_reply_that_the_teachers_context_cut_is_no_answer(door: Door) -> None:
+    teacher = ScriptedTeacher([completion_body("The Ni", "x" * 40, "scripted", "length")])
+    teacher.context = 14  # 11 for the prompt, 2 for the reply
+    with pytest.raises(GivenUp, match="context of 14 tokens"):
+        door.ask(teacher)
+
+
+def test_each_try_draws_anew(door: Door) -> None:
+    teacher = ScriptedTeacher([BadReply("empty"), BadReply("empty"), "answer"])
+    request = replace(REQUEST, sampling=Sampling(100, seed=7))
+    door.ask(teacher, request=request)
+    assert [asked.sampling.seed for asked in teacher.requests] == [7, 8, 9]
+    assert door.ask(ScriptedTeacher([]), request=request).text == "answer"

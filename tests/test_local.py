@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -18,9 +19,9 @@ from pathlib import Path
 import pytest
 
 import evol
-from benchmarks.random_model import CHAT_TEMPLATE
+from benchmarks.random_model import CHAT_TEMPLATE, write_model
 from evol.engine import Outcome, execute, prepare
-from evol.errors import RequestRefused, TeacherError, Unavailable
+from evol.errors import DoesNotFit, TeacherError, Unavailable
 from evol.journal import JournalView
 from evol.recipe import resolve
 from evol.records import Reason, Request, Sampling
@@ -29,6 +30,7 @@ from evol.teachers import LocalOptions, check_cut, read_completion, teacher_name
 from evol.teachers.local import CRASHES_IN_A_ROW, LocalTeacher
 from tests.conftest import SeedFile
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="the processes are looked up in /proc")
 OPTIONS = {"threads": 1, "cache_ram": 256}
 SOON = 5.0  # seconds in which a process that has lost its parent is gone
 PLAIN = Request("respond", "Be kind.", "Say hello.", Sampling(64, 1.0, 0.9))
@@ -164,6 +166,16 @@ def test_evol_killed_while_the_model_is_loading_leaves_no_server(model: Path, se
     wait_for(lambda: not any(map(is_there, servers)), SOON)
 
 
+def test_a_server_that_hangs_goes_with_evol_too(model: Path, seed_file: SeedFile) -> None:
+    process = subprocess.Popen(command(model, seed_file(9)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: answers() > 3)
+    (server,) = servers_of(process.pid)
+    os.kill(server, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not is_there(server), SOON)
+
+
 def test_a_run_whose_server_is_killed_ends_with_every_row(model: Path, seed_file: SeedFile) -> None:
     line = command(model, seed_file(20), "--rounds", "2")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -208,6 +220,10 @@ def test_many_requests_share_the_slots_and_every_judgement_is_valid(model: Path)
 
 BAD_INPUTS = {
     # name: what stands after local: ({model} is a good one), further options, what the error says
+    "no place for a file": ("x" * 300 + ".gguf", "", "File name too long"),
+    "device": ("{null}", "", "is not a file"),
+    "short training": ("short.gguf", "", "has a context of 512 tokens: too small"),
+    "empty template": ("{model}", "--chat-template-file empty.jinja", r"empty\.jinja is empty"),
     "no file": ("absent.gguf", "", r"absent\.gguf: no such file"),
     "text": ("text.gguf", "", "not a GGUF file"),
     "nothing": ("empty.gguf", "", "not a GGUF file"),
@@ -227,6 +243,7 @@ def test_bad_input_is_one_line_and_exit_code_5(model: Path, seed_file: SeedFile,
     files = {
         "text.gguf": b"not a model",
         "empty.gguf": b"",
+        "empty.jinja": b" \n",
         "cut.gguf": model.read_bytes()[:-100_000],
         "broken.gguf": b"GGUF" + bytes(range(200)),
         "bad.jinja": b"{% for message in messages %}",
@@ -234,12 +251,13 @@ def test_bad_input_is_one_line_and_exit_code_5(model: Path, seed_file: SeedFile,
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
+    write_model(tmp_path / "short.gguf", context=512)
     named, words, says = BAD_INPUTS[case]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         (tmp_path / "port.toml").write_text(f"[local]\nport = {taken.getsockname()[1]}\n")
-        path = Path(named.format(model=model, folder=model.parent))
+        path = Path(named.format(model=model, folder=model.parent, null=os.devnull))
         line = command(path, seed_file(2), "--quiet", *words.split())
         done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 5
@@ -256,11 +274,11 @@ def test_without_llama_cpp_the_error_is_the_command_that_installs_it(
 
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(model: Path) -> None:
     long = Request("respond", "Be kind.", "word " * 2000, Sampling(64))
-    with pytest.raises(RequestRefused, match=r"prompt is [\d,]+ tokens long and the context 1,024"):
+    with pytest.raises(DoesNotFit, match=r"prompt is [\d,]+ tokens long and the context 1,024"):
         send(teacher_of(model, context=1024), long)
 
 
-def test_a_reply_has_what_the_context_leaves_and_is_not_asked_again_for_that(model: Path) -> None:
+def test_a_reply_that_the_context_cuts_does_not_fit(model: Path) -> None:
     # As much as llama.cpp's grammar takes in one string; five of them are more than the context.
     strings = {name: {"type": "string", "minLength": 2000} for name in "abcde"}
     endless = {"type": "object", "properties": strings, "required": list(strings)}
@@ -268,7 +286,20 @@ def test_a_reply_has_what_the_context_leaves_and_is_not_asked_again_for_that(mod
     answer = read_completion(*send(teacher, replace(PLAIN, sampling=Sampling(100_000), schema=endless)))
     assert answer.truncated
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens in (1023, 1024)
-    check_cut(answer, 100_000, teacher.context)
+    with pytest.raises(DoesNotFit, match=r"--context .* --retry-failed"):
+        check_cut(answer, 100_000, teacher.context)
+
+
+def test_what_did_not_fit_fits_with_more_context(model: Path, seed_file: SeedFile) -> None:
+    seeds = seed_file(2, output="")
+    Path(seeds).write_text(json.dumps([{"instruction": "word " * 1500}, {"instruction": "Name a fruit."}]))
+    cost = []
+    for context, retry in ((1024, False), (4096, False), (4096, True)):
+        told = {"seed": seeds, "rounds": 0, "teacher": f"local:{model}", "local": {**OPTIONS, "context": context}}
+        outcome = execute(prepare(resolve(told)), retry_failed=retry)
+        cost.append((outcome.finished.eliminated, outcome.tally.eliminated["request_refused"]))
+    assert cost[0] == cost[1] == (1, 1)
+    assert cost[2][1] == 0
 
 
 def test_a_context_beyond_the_models_training_is_said(model: Path) -> None:
@@ -372,3 +403,77 @@ def test_a_server_killed_as_soon_as_it_is_there_costs_a_try_and_no_more(model: P
             await teacher.close()
 
     assert all(isinstance(outcome, bytes | Unavailable) for outcome in asyncio.run(scene()))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(Path.unlink, "no such file"), (lambda path: path.write_bytes(b"GGUF other"), "has changed")]
+)
+def test_a_model_that_is_another_when_the_server_starts_again_is_not_asked(
+    model: Path, tmp_path: Path, change: Callable[[Path], object], says: str
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(model.read_bytes())
+
+    async def scene() -> None:
+        teacher = teacher_of(path)
+        try:
+            await teacher.send(PLAIN)
+            change(path)
+            os.kill(servers_of(os.getpid())[0], signal.SIGKILL)
+            for _ in range(2):
+                with contextlib.suppress(Unavailable):
+                    await teacher.send(PLAIN)
+        finally:
+            await teacher.close()
+
+    with pytest.raises(TeacherError, match=says):
+        asyncio.run(scene())
+
+
+def test_what_is_printed_when_python_starts_is_no_answer(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('Welcome to this machine.')\nprint('{}')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert send(teacher_of(model), PLAIN)
+
+
+def test_llama_cpp_may_say_much_of_an_error(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strange.gguf"
+    name = b"general.architecture"
+    content = model.read_bytes()
+    start = content.index(name) + len(name) + 4  # after the type of the value
+    long = b"a" * 200_000
+    path.write_bytes(content[:start] + len(long).to_bytes(8, "little") + long + content[start + 8 + len("llama") :])
+    with pytest.raises(TeacherError, match=r"llama\.cpp cannot load it") as error:
+        send(teacher_of(path), PLAIN)
+    assert len(str(error.value)) < 1000
+
+
+def test_the_last_words_of_a_crash_are_told(model: Path) -> None:
+    async def scene() -> LocalTeacher:
+        teacher = teacher_of(model)
+        await teacher.send(PLAIN)
+        (server,) = servers_of(os.getpid())
+        Path(f"/proc/{server}/fd/2").write_text("CUDA error: out of memory\n")  # noqa: ASYNC240 - a pipe
+        os.kill(server, signal.SIGABRT)
+        with pytest.raises(Unavailable):
+            await teacher.send(PLAIN)
+        await teacher.send(PLAIN)
+        await teacher.close()
+        return teacher
+
+    assert asyncio.run(scene()).notices == [
+        "llama.cpp ended by SIGABRT (CUDA error: out of memory) and was started again"
+    ]
+
+
+def test_the_watcher_is_not_the_only_one_who_ends_the_server(model: Path, seed_file: SeedFile) -> None:
+    process = subprocess.Popen(command(model, seed_file(9)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: answers() > 3)
+    (server,) = servers_of(process.pid)
+    (watcher,) = servers_of(server)
+    os.kill(watcher, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not is_there(server), SOON)

@@ -264,7 +264,8 @@ def test_a_parameter_the_model_does_not_take_is_sent_otherwise(refused: str, sen
     [
         ([{"id": "mock", "max_model_len": 8192}], 8192),
         ([{"id": "other", "context_length": 1}, {"id": "mock", "context_length": 4096}], 4096),
-        ([{"id": "file.gguf", "meta": {"n_ctx_train": 2048}}], 2048),
+        ([{"id": "file.gguf", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}}], 2048),
+        ([{"id": "file.gguf", "meta": {"n_ctx_train": 8192}}], None),
         ([{"id": "mock"}], None),
         ("nonsense", None),
     ],

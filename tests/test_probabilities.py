@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,28 @@ def tokens(*parts: Part) -> tuple[Token, ...]:
     return read_completion(spoken(*parts)).tokens
 
 
+def truth(told: tuple[Token, ...], field: str) -> float | None:
+    """With what the reply says last as what was written."""
+    return probability_of_true(told, field, said(told, field, "true|false") != b"false")
+
+
+def number(told: tuple[Token, ...], field: str) -> float | None:
+    """With what the reply says last as what was written."""
+    return expected_number(told, field, int(said(told, field, r"\d+") or 7))
+
+
+def said(told: tuple[Token, ...], field: str, form: str) -> bytes:
+    text = b"".join(token.text for token in told)
+    found: list[bytes] = re.findall(rf'"{field}"\s*:\s*({form})'.encode(), text, re.IGNORECASE)
+    return found[-1].lower() if found else b""
+
+
 def no_gain(*parts: Part) -> float | None:
-    return probability_of_true(tokens(*parts), "no_gain")
+    return truth(tokens(*parts), "no_gain")
 
 
 def difficulty(*parts: Part) -> float | None:
-    return expected_number(tokens(*parts), "difficulty")
+    return number(tokens(*parts), "difficulty")
 
 
 def verdict(no_gain: Part = GAIN, difficulty: Part = SEVEN) -> bytes:
@@ -191,9 +208,9 @@ def test_difficulty_is_what_is_expected_of_its_token(parts: tuple[Part, ...]) ->
         ({"9": 1.0}, 9.0),
         ({"5": 0.5, "10": 0.3, "1": 0.2}, 5.7),
         ({"10": 0.3, "5": 0.5, "1": 0.2}, 5.7),
-        ({"1": 0.2, "5": 0.5, "10": 0.3}, 5.7),
+        ({"1": 0.2, "5": 0.5, "10": 0.3}, 5.88),  # the written 1 goes on with a 0 by one chance in ten
         ({" 10": 0.3, " 5": 0.5, " 1": 0.2}, 5.7),
-        ({str(number): 0.1 for number in range(1, 11)}, 5.5),
+        ({str(number): 0.1 for number in range(1, 11)}, 5.59),
         ({"3": 2 / 3, "2": 1 / 3}, 2.6667),
     ],
 )
@@ -266,7 +283,7 @@ def test_where_the_tokens_do_not_say_there_is_no_number(parts: tuple[Part, ...])
 
 @pytest.mark.parametrize("told", [(), (Token(b'{"no_gain": true, "difficulty": 7}', {}),)])
 def test_without_alternatives_there_is_no_number(told: tuple[Token, ...]) -> None:
-    assert (probability_of_true(told, "no_gain"), expected_number(told, "difficulty")) == (None, None)
+    assert (truth(told, "no_gain"), number(told, "difficulty")) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -317,9 +334,9 @@ def test_the_last_value_of_a_field_counts(parts: tuple[Part, ...]) -> None:
 def test_fields_are_told_apart() -> None:
     parts: tuple[Part, ...] = ('{"no_gain":', GAIN, ', "difficulty":', SEVEN, ', "answerable":', {" true": 1.0}, "}")
     told = tokens(*parts)
-    assert (probability_of_true(told, "no_gain"), probability_of_true(told, "answerable")) == (0.1, 1.0)
-    assert (expected_number(told, "difficulty"), expected_number(told, "no_gain")) == (7.1, None)
-    assert probability_of_true(told, "difficulty") is None
+    assert (truth(told, "no_gain"), truth(told, "answerable")) == (0.1, 1.0)
+    assert (number(told, "difficulty"), number(told, "no_gain")) == (7.1, None)
+    assert truth(told, "difficulty") is None
 
 
 def one_token(**fields: object) -> bytes:
@@ -350,7 +367,7 @@ def test_half_characters_do_not_move_what_follows(with_bytes: bool) -> None:
     ]
     rest = [entry(part) for part in ('", "difficulty":', SEVEN, "}")]
     told = read_completion(body("7", {"content": [entry('{"explanation": "'), *halves, *rest]})).tokens
-    assert expected_number(told, "difficulty") == 7.1
+    assert number(told, "difficulty") == 7.1
     assert ("größer 日本".encode() in b"".join(token.text for token in told)) is with_bytes
 
 
@@ -461,7 +478,8 @@ def test_by_verdict_the_tokens_are_not_looked_at(said: Judgement) -> None:
 def test_no_gain_is_decided_by_its_probability(
     said: Judgement, share: float, probability: float, decided: bool
 ) -> None:
-    told = tokens('{"no_gain":', {" true": share, " false": 1 - share}, "}")
+    true, false = (" true", share), (" false", 1 - share)
+    told = tokens('{"no_gain":', dict([true, false] if said.no_gain else [false, true]), "}")
     held = opinion(said, told, by_probability=True)
     assert (held.no_gain, held.no_gain_probability) == (decided, probability)
 
@@ -483,10 +501,10 @@ def test_an_instruction_is_answerable_where_the_judge_says_so(by_probability: bo
     assert (held.answerable, held.explanation) == (False, "More is asked.")
 
 
-@pytest.mark.parametrize(("by_probability", "expected"), [(True, 7.1), (False, 2.0)])
+@pytest.mark.parametrize(("by_probability", "expected"), [(True, 7.1), (False, 7.0)])
 def test_a_score_knows_no_gain_in_neither_way(by_probability: bool, expected: float) -> None:
     told = tokens('{"no_gain":', {" true": 1.0}, ', "difficulty":', SEVEN, "}")
-    held = opinion(Score(difficulty=2), told, by_probability=by_probability)
+    held = opinion(Score(difficulty=7), told, by_probability=by_probability)
     assert (held.difficulty, held.no_gain, held.no_gain_probability) == (expected, False, None)
 
 
@@ -678,3 +696,18 @@ def test_another_way_of_judging_that_is_accepted_asks_the_judge_and_nobody_else(
     run = make(seeds, teacher, accept_drift=True)
     assert [request.stage for request in teacher.requests] == ["judge", "judge"]
     assert run.frame()["difficulty"].dropna().tolist() == [7.1, 7.1]
+
+
+def test_what_the_tokens_spell_elsewhere_is_not_the_verdict() -> None:
+    told = tokens('{"no_gain":', GAIN, ', "difficulty":', SEVEN, '} The scale: {"no_gain":', {" true": 1.0}, "}")
+    assert probability_of_true(told, "no_gain", False) == 0.1
+    assert probability_of_true(tokens('{"no_gain": "', {"true": 1.0}, '"}'), "no_gain", True) is None
+    assert expected_number(told, "difficulty", 2) is None
+
+
+@pytest.mark.parametrize("following", [{"0": 0.99, "}": 0.01}, "0"])
+def test_a_10_in_two_tokens_is_a_10_whatever_else_was_possible(following: Part) -> None:
+    told = tokens('{"difficulty": ', {"1": 0.97, "9": 0.03, "10": 1e-6}, following, "}")
+    expected = expected_number(told, "difficulty", 10)
+    assert expected is not None
+    assert expected > 9.8

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from evol.errors import BadReply, RequestRefused
+from evol.errors import BadReply, DoesNotFit, RequestRefused
 from evol.records import Answer, Usage
 from evol.stages.judge import JUDGEMENT_SCHEMA, SCORE_SCHEMA, Judgement, Score
 from evol.stages.reading import read_object, strict_schema
@@ -272,8 +272,9 @@ def test_a_reply_cut_at_its_cap_or_nobody_knows_where_is_truncated(tokens: int |
 
 
 @pytest.mark.parametrize(("tokens", "context"), [(20, 27), (20, 29), (50, 58)])
-def test_a_reply_cut_at_the_end_of_the_context_is_truncated(tokens: int, context: int) -> None:
-    check_cut(read_completion(cut("The Ni", tokens)), CAP, context)  # the prompt is 7 tokens
+def test_a_reply_cut_at_the_end_of_the_context_does_not_fit(tokens: int, context: int) -> None:
+    with pytest.raises(DoesNotFit, match=f"context of {context} tokens cut the reply after {tokens}"):
+        check_cut(read_completion(cut("The Ni", tokens)), CAP, context)  # the prompt is 7 tokens
 
 
 def test_a_reply_cut_well_before_the_end_of_the_context_is_asked_again() -> None:

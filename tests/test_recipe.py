@@ -371,3 +371,32 @@ def test_a_weight_given_as_a_flag_leaves_the_files_other_weights(tmp_path: Path)
     (tmp_path / "evol.toml").write_text("[weights]\nbreadth = 2\ndeepen = 3\n", encoding="utf-8")
     recipe = resolve({"seed": Path("seeds.json"), "weights": {"breadth": 0.5}})
     assert recipe.weights == {"breadth": 0.5, "deepen": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"teacher": "ollama:m", "local": {"context": 8192}}, "--context is for models that evol runs itself"),
+        ({"teacher": "local:a.gguf", "judge": "local:b.gguf", "local": {"port": 8123}}, "`port` in .local. is for one"),
+        (
+            {"teacher": "local:a.gguf", "judge": "local:b.gguf", "local": {"chat_template_file": "t"}},
+            "is for one local",
+        ),
+        ({"teacher": "local:a.gguf", "local": {"slots": 32}}, "no more than 16 calls"),
+        ({"teacher": "local:a.gguf", "local": {"slots": 1000}}, "--slots: "),
+        ({"teacher": "local:a.gguf", "local": {"context": 2**31}}, "--context: "),
+        ({"sampling": {"evolver": {"stop": [""]}}}, "--stop: "),
+        ({"teacher": "local:~nosuchuser/x.gguf"}, "there is no such user"),
+        ({"teacher": "local:\udcff.gguf"}, "not UTF-8"),
+        ({"teacher": "vllm://mock"}, "vllm:MODEL@http://"),
+        ({"teacher": "ollama:mock@localhost"}, "ollama:MODEL@http://"),
+    ],
+)
+def test_what_would_have_no_effect_or_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolve({"seed": Path("seeds.json"), **options}).check_teachers()
+
+
+def test_two_spellings_of_one_local_model_are_one() -> None:
+    given = {"teacher": "local:a.gguf", "judge": "local:./a.gguf", "local": {"port": 8123}}
+    resolve({"seed": Path("seeds.json"), **given}).check_teachers()

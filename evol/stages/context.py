@@ -9,9 +9,7 @@ from typing import Any
 from evol import chance
 from evol.ask import Ask
 from evol.packs import Pack
-from evol.records import ROLE_OF_STAGE, Answer, Place, Request, Role, Sampling
-
-SEEDS = 2**31  # of a server's random generator: what all of them take
+from evol.records import ROLE_OF_STAGE, SEEDS, Answer, Place, Request, Role, Sampling
 
 
 @dataclass(frozen=True, slots=True)

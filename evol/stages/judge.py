@@ -102,9 +102,11 @@ def opinion(verdict: Judgement | Score, tokens: Sequence[Token], *, by_probabili
         said = replace(said, no_gain=verdict.no_gain, answerable=verdict.answerable)
     if not by_probability:
         return said
-    said = replace(said, difficulty=expected_number(tokens, "difficulty"))
-    if isinstance(verdict, Judgement) and (no_gain := probability_of_true(tokens, "no_gain")) is not None:
-        said = replace(said, no_gain=no_gain >= EVEN, no_gain_probability=no_gain)
+    said = replace(said, difficulty=expected_number(tokens, "difficulty", verdict.difficulty))
+    if isinstance(verdict, Judgement):
+        no_gain = probability_of_true(tokens, "no_gain", verdict.no_gain)
+        if no_gain is not None:
+            said = replace(said, no_gain=no_gain >= EVEN, no_gain_probability=no_gain)
     return said
 
 

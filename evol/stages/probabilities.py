@@ -29,9 +29,12 @@ class _Value:
     rest: Sequence[Token]
 
 
-def probability_of_true(tokens: Sequence[Token], field: str) -> float | None:
-    """The probability that the field's value is true and not false; None where the tokens do not say."""
-    value = _value_of(tokens, field)
+def probability_of_true(tokens: Sequence[Token], field: str, written: bool) -> float | None:
+    """The probability that the field's value is true and not false; None where the tokens do not say.
+
+    `written` is what was read of the reply: tokens that spell another value are not those of the verdict.
+    """
+    value = _value_of(tokens, field, b"true" if written else b"false")
     if value is None:
         return None
     true = sum(share for text, share in value.alternatives.items() if _begins(text, b"true"))
@@ -39,9 +42,12 @@ def probability_of_true(tokens: Sequence[Token], field: str) -> float | None:
     return round(true / (true + false), DIGITS) if true + false > 0 else None
 
 
-def expected_number(tokens: Sequence[Token], field: str) -> float | None:
-    """The expectation of the field's value over the whole numbers from 1 to 10; None where the tokens do not say."""
-    value = _value_of(tokens, field)
+def expected_number(tokens: Sequence[Token], field: str, written: int) -> float | None:
+    """The expectation of the field's value over the whole numbers from 1 to 10; None where the tokens do not say.
+
+    What is no number has no part in it: that belongs to other ways of writing the reply. `written` is as above.
+    """
+    value = _value_of(tokens, field, str(written).encode())
     if value is None:
         return None
     shares = dict.fromkeys(range(LEAST, MOST + 1), 0.0)
@@ -59,20 +65,20 @@ def _share_out_one(shares: dict[int, float], value: _Value) -> float:
     """Adds the share of a bare "1", which where each digit is a token may go on to be a 10; returns what stays open."""
     share = value.alternatives.get(ONE, 0.0)
     zero = 0.0
-    if not shares[MOST] and share:
-        if value.chosen != ONE:
-            return share
-        following = _shares(value.rest[0]) if value.rest else {}
+    if value.chosen == ONE and value.rest:
+        following = _shares(value.rest[0]) or {value.rest[0].text: 1.0}
         zero = min(1.0, sum(part for text, part in following.items() if text.startswith(b"0")))
+    elif value.chosen != ONE and share and not shares[MOST]:
+        return share
     shares[1] += share * (1 - zero)
     shares[MOST] += share * zero
     return 0.0
 
 
-def _value_of(tokens: Sequence[Token], field: str) -> _Value | None:
-    """The last value of the field: a reply that thinks aloud may name it before."""
+def _value_of(tokens: Sequence[Token], field: str, written: bytes) -> _Value | None:
+    """The last value of the field that is what was written: a reply that thinks aloud may name it before and after."""
     text = b"".join(token.text for token in tokens)
-    found = list(re.finditer(rb'"%s"\s*:\s*' % re.escape(field.encode()), text))
+    found = list(re.finditer(rb'"%s"\s*:\s*(?=%s\b)' % (re.escape(field.encode()), written), text, re.IGNORECASE))
     if not found:
         return None
     start, position = found[-1].end(), 0

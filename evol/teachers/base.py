@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from evol.errors import BadReply, RequestRefused
+from evol.errors import BadReply, DoesNotFit, RequestRefused
 from evol.records import Answer, Request, Token, Usage
 from evol.words import well_formed
 
@@ -93,11 +93,19 @@ def read_completion(body: bytes) -> Answer:
 
 
 def check_cut(answer: Answer, max_tokens: int, context: int | None) -> None:
-    """Raises `BadReply` for a reply that was cut before it used the tokens it may have, by its cap and the context."""
+    """Passes a reply that ended by itself or at its cap, for a reply that was cut before is no answer.
+
+    Raises `DoesNotFit` where the context cut it, and `BadReply` where nobody knows what did.
+    """
     used = answer.usage.completion_tokens
-    room = max_tokens if context is None else min(max_tokens, context - answer.usage.prompt_tokens - CONTEXT_MARGIN)
-    if answer.truncated and 0 < used < room:
-        raise BadReply(f"the reply was cut after {used} of {max_tokens} tokens")
+    if not answer.truncated or not 0 < used < max_tokens:
+        return
+    if context is not None and answer.usage.prompt_tokens + used >= context - CONTEXT_MARGIN:
+        raise DoesNotFit(
+            f"the context of {context:,} tokens cut the reply after {used:,}: give more (--context for a local model) "
+            "and add --retry-failed"
+        )
+    raise BadReply(f"the reply was cut after {used} of {max_tokens} tokens")
 
 
 def completion_body(text: str, prompt: str, model: str, finish_reason: str = "stop") -> bytes:

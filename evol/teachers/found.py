@@ -69,16 +69,18 @@ async def _state_of_server(endpoint: Endpoint, key: str) -> str:
     parts = urlsplit(endpoint.url)
     try:
         async with asyncio.timeout(PATIENCE):
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+            _, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+            )
         writer.close()
-    except (OSError, TimeoutError):
+    except OSError:  # a time-out is one too
         start = endpoint.server.start
         return f"not running{f'; usually started with: {start}' if start else ''}"
     teacher = OpenAITeacher(endpoint.model, endpoint.url, key, PATIENCE, key_variable=key_variable(endpoint, {}))
     try:
         names = await teacher.models()
     except (CallFailed, TeacherError) as error:
-        return f"something is there, but it does not list models: {error}"
+        return "something is there that lists no models" + (f": {error}" if endpoint.model else "")
     finally:
         await teacher.close()
     if endpoint.model and endpoint.model not in names:

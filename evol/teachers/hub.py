@@ -5,6 +5,7 @@ Downloads, the cache and the progress bar are those of `huggingface_hub`; so are
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,10 @@ from evol.teachers.options import PART, PREFERRED
 
 NOT_A_MODEL = re.compile(r"(?:\A|[/_.-])(?:mmproj|imatrix)", re.IGNORECASE)
 NOT_SHOWN = frozenset({401, 403, 404})  # how the hub says: not there, or not for you
+Errors = tuple[type[BaseException], ...]
+DISK_REFUSES = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+)
 PATH_FORM = "a model that is on this machine already is named local:PATH/TO/MODEL.gguf"
 TOKEN = "where it is private or gated, set HF_TOKEN"
 
@@ -31,20 +36,13 @@ def download(repository: str, quantization: str) -> Path:
             f"local:{repository} needs huggingface_hub: pip install 'evol-instruct[local]'; {PATH_FORM}"
         ) from error
     # The hub's own error descends from that of its HTTP client, which is another one in each of its major versions.
-    out_of_reach: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
+    out_of_reach: Errors = (OSError, *HfHubHTTPError.__bases__)
     try:
         names = _listed(repository)
     except out_of_reach as error:
         return _cached(repository, quantization, error)
     wanted = parts(repository, choose(repository, names, quantization), names)
-    try:
-        first, *_ = [_fetched(repository, name) for name in wanted]
-    except out_of_reach as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise CannotWrite(
-                f"{error.filename or 'the cache of the hub'}: {error.strerror}: make room there"
-            ) from error
-        raise TeacherError(f"local:{repository}: {wanted[0]} could not be downloaded: {_first_line(error)}") from error
+    first, *_ = [_fetched(repository, name, out_of_reach) for name in wanted]
     return first
 
 
@@ -75,14 +73,18 @@ def parts(repository: str, chosen: str, names: Iterable[str]) -> list[str]:
     return found
 
 
-def _fetched(repository: str, name: str) -> Path:
-    """One file, downloaded where it is not in the cache. Raises `TeacherError` where the hub does not give it."""
+def _fetched(repository: str, name: str, out_of_reach: Errors) -> Path:
+    """One file, downloaded where it is not in the cache. Raises as `download` does."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
+    failures: Errors = (RuntimeError, ValueError, *out_of_reach)  # the first two where the hub stores it by Xet
     try:
         return Path(hf_hub_download(repository, name))
-    except HfHubHTTPError as error:
+    except failures as error:
+        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+            raise CannotWrite(
+                f"{error.filename or 'the cache of the hub'}: {error.strerror}: make room there"
+            ) from error
         if _status(error) in NOT_SHOWN:
             raise TeacherError(f"local:{repository}: the hub does not give {name}; {TOKEN}") from error
         raise TeacherError(f"local:{repository}: {name} could not be downloaded: {_first_line(error)}") from error

@@ -23,8 +23,9 @@ from evol.teachers.options import LocalOptions
 
 PROGRAM = Path(__file__).with_name("llama_child.py")
 ERROR_LINE = re.compile(r"[\d.]+ E +(?P<said>.*)")  # of llama.cpp's log
-LINES_KEPT = 200
+LINES_KEPT = 20
 LONGEST_SHOWN = 300  # characters of what llama.cpp says
+CHUNK = 65_536  # bytes of it at once; a line may be longer
 NOTICES_ITS_END = 1.0  # seconds from a broken connection to the news that the process is gone
 
 
@@ -35,7 +36,8 @@ class LlamaServer:
         self.url = ""
         self.key = key
         self._process = process
-        self._errors: list[str] = []
+        self._first_errors: list[str] = []
+        self._last_error = ""
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -66,7 +68,8 @@ class LlamaServer:
             await asyncio.wait_for(self._process.wait(), NOTICES_ITS_END)
         except TimeoutError:
             return ""
-        return _how(self._process.returncode or 0)
+        said = f" ({self._last_error})" if self._last_error else ""
+        return _how(self._process.returncode or 0) + said
 
     async def stop(self) -> None:
         """Ends the process, at once, and waits for that."""
@@ -91,27 +94,33 @@ class LlamaServer:
         with contextlib.suppress(ConnectionError):  # it is gone already: the empty answer says so
             self._process.stdin.write(json.dumps(told).encode() + b"\n")
             await self._process.stdin.drain()
-        answer = await self._process.stdout.readline()
-        if not answer:
+        address = ""
+        while not address and (answer := await self._process.stdout.readline()):
+            address = _address_in(answer)
+        if not address:
             await self._process.wait()
             await self._listening
             if template and (fault := _fault_in(template)):
                 raise TeacherError(fault)
-            raise TeacherError(f"{model}: llama.cpp cannot load it: {self._reason()}")
-        self.url = json.loads(answer)["url"] + "/v1"
+            with_template = f" with the chat template {template}" if template else ""
+            raise TeacherError(f"{model}{with_template}: llama.cpp cannot load it: {self._reason()}")
+        self.url = f"{address}/v1"
 
     def _reason(self) -> str:
         """The first error that llama.cpp told of: those that follow come from it."""
-        told = (match["said"] for match in map(ERROR_LINE.match, self._errors) if match)
-        last = self._errors[-1] if self._errors else f"it ended {_how(self._process.returncode or 0)}"
-        return next(told, last)[:LONGEST_SHOWN]
+        return next(iter(self._first_errors), "") or f"it ended {_how(self._process.returncode or 0)}"
 
     async def _listen(self) -> None:
         """Reads what the process says of errors, so that it never has to wait for that."""
         assert self._process.stderr is not None
-        while line := await self._process.stderr.readline():
-            if len(self._errors) < LINES_KEPT:
-                self._errors.append(line.decode("utf-8", "replace").rstrip())
+        rest = b""
+        while chunk := await self._process.stderr.read(CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-CHUNK:]
+            for line in filter(None, map(_readable, lines)):
+                if len(self._first_errors) < LINES_KEPT:
+                    self._first_errors.append(line)
+                self._last_error = line
 
 
 async def _run_program() -> Process:
@@ -140,10 +149,21 @@ def _check_port(port: int) -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise TeacherError(f"chat template {path}: {why}") from error
+    if not text.strip():
+        raise TeacherError(f"chat template {path} is empty: leave it out to use the model's own")
+    return text
+
+
+def _address_in(line: bytes) -> str:
+    """The address, where the line is the answer; other lines are of whatever else runs when Python starts."""
+    try:
+        return str(json.loads(line)["url"])
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 def _fault_in(template: Path) -> str:
@@ -155,6 +175,14 @@ def _fault_in(template: Path) -> str:
     except jinja2.TemplateSyntaxError as error:
         return f"{template}:{error.lineno}: not a chat template: {error.message}"
     return ""
+
+
+def _readable(line: bytes) -> str:
+    """What a line of the log says, without its time and mark, and without what a terminal would obey."""
+    text = line.decode("utf-8", "replace").strip()
+    match = ERROR_LINE.match(text)
+    said = (match["said"] if match else text)[:LONGEST_SHOWN]
+    return "".join(letter if letter.isprintable() else "?" for letter in said)
 
 
 def _how(code: int) -> str:

@@ -11,11 +11,14 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 
 def main() -> None:
     """Serves until the input ends."""
+    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # to be asked to stop is to stop, with no word to the library
     options = json.loads(sys.stdin.readline())
     _end_with_the_input()
     answer = os.fdopen(os.dup(1), "w")
@@ -23,7 +26,8 @@ def main() -> None:
     server = _serve(options)
     answer.write(json.dumps({"url": server.listening_address}) + "\n")
     answer.flush()
-    signal.pause()
+    while os.getppid() == parent:  # a second net, should the watcher be gone
+        time.sleep(1)
 
 
 def _end_with_the_input() -> None:

@@ -1,7 +1,7 @@
 """A model in a GGUF file, served to ourselves by llama.cpp, and asked through the client of all other servers.
 
 The server is started by the first call, so that a run which finds all its answers in the journal loads nothing. When it
-crashes it is started again, as often as it does some work in between.
+crashes it is started again, as often as it does some work in between, up to a limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 
-from evol.errors import RequestRefused, TeacherError, Unavailable
+from evol.errors import DoesNotFit, TeacherError, Unavailable
 from evol.records import Request, Sampling
 from evol.teachers.base import Description
 from evol.teachers.llama import LlamaServer
@@ -46,7 +46,7 @@ class LocalTeacher:
         check_file(path)
         check_machine(path, options)
         self.path = path
-        self.model = f"{path.name}#{_fingerprint(path, options.chat_template_file)}"
+        self.model = _name(path, options)
         self.context: int | None = None
         self.busy_with = ""
         self.notices: list[str] = []
@@ -92,6 +92,7 @@ class LocalTeacher:
             if self._server is not None and not self._server.is_running:
                 await self._bury(self._server)
             if self._server is None:
+                self._check_it_is_the_same()
                 self.busy_with = f"loading {self.path.name} ({_size(self.path)})"
                 try:
                     self._server = await LlamaServer.start(self.path, self._options)
@@ -106,6 +107,12 @@ class LocalTeacher:
                     await self._check_chat_template(client)
                 self._is_checked = True
             return server, client
+
+    def _check_it_is_the_same(self) -> None:
+        """Raises `TeacherError` where the file is gone or another one by now: its replies would bear a false name."""
+        check_file(self.path)
+        if _name(self.path, self._options) != self.model:
+            raise TeacherError(f"{self.path} has changed since the run began: put the file back that was there")
 
     @asynccontextmanager
     async def _told_of_its_end(self, server: LlamaServer) -> AsyncIterator[None]:
@@ -143,6 +150,8 @@ class LocalTeacher:
         known, wanted = (await client.describe()).context, self._options.context
         if known is not None and known < wanted and self.context is None:
             self.notices.append(f"{self.path.name} has a context of {known:,} tokens by its training, not {wanted:,}")
+        if known is not None and known < LEAST_CONTEXT:
+            raise TeacherError(f"{self.path} has a context of {known:,} tokens: too small for the prompts")
         self.context = known
 
     async def _check_chat_template(self, client: OpenAITeacher) -> None:
@@ -165,9 +174,11 @@ class LocalTeacher:
         prompt = await client.count(request)
         room = self.context - prompt
         if room < LEAST_REPLY:
-            raise RequestRefused(
+            is_all = self.context < self._options.context
+            remedy = "the model has no more" if is_all else "raise --context and add --retry-failed"
+            raise DoesNotFit(
                 f"the prompt is {prompt:,} tokens long and the context {self.context:,}, which leaves too little for a "
-                "reply: raise --context"
+                f"reply: {remedy}"
             )
         sampling = request.sampling
         return replace(request, sampling=replace(sampling, max_tokens=min(sampling.max_tokens, room)))
@@ -175,15 +186,17 @@ class LocalTeacher:
 
 def check_file(path: Path) -> None:
     """Raises `TeacherError` where this is no model file, as far as its first bytes tell."""
-    if not path.exists():
-        raise TeacherError(
-            f"{path}: no such file; a model on this machine is named local:PATH/TO/MODEL.gguf, and one on the Hugging "
-            "Face hub local:ORGANISATION/REPOSITORY"
-        )
-    if path.is_dir():
-        inside = ", ".join(sorted(file.name for file in path.glob("*.gguf"))[:5])
-        raise TeacherError(f"{path} is a folder: name a GGUF file{f' in it ({inside})' if inside else ''}")
     try:
+        if not path.exists():
+            raise TeacherError(
+                f"{path}: no such file; a model on this machine is named local:PATH/TO/MODEL.gguf, and one on the "
+                "Hugging Face hub local:ORGANISATION/REPOSITORY"
+            )
+        if path.is_dir():
+            inside = ", ".join(sorted(file.name for file in path.glob("*.gguf"))[:5])
+            raise TeacherError(f"{path} is a folder: name a GGUF file{f' in it ({inside})' if inside else ''}")
+        if not path.is_file():
+            raise TeacherError(f"{path} is not a file that a model could be in")
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))
     except OSError as error:
@@ -200,6 +213,10 @@ def check_machine(name: object, options: LocalOptions) -> None:
         )
     if find_spec("xllamacpp") is None:
         raise TeacherError(f"{name} needs llama.cpp, which is not installed: {INSTALL}")
+
+
+def _name(path: Path, options: LocalOptions) -> str:
+    return f"{path.name}#{_fingerprint(path, options.chat_template_file)}"
 
 
 def _fingerprint(path: Path, template: Path | None) -> str:

@@ -64,11 +64,20 @@ class LocalModel:
     repository: str = ""
     quantization: str = ""
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Equal for two spellings of the same."""
+        return (str(self.path.resolve()) if self.path else self.repository, self.quantization)
+
 
 def parse_spec(spec: str) -> Endpoint | LocalModel | None:
     """What a spec names, None for `demo`. Raises `UsageError` with the choices for anything else."""
     if spec.strip() == "demo":
         return None
+    try:
+        spec.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the name of the teacher {spec!a} is not UTF-8: give it another") from error
     if match := LOCAL.fullmatch(spec.strip()):
         return _local_model(match["name"])
     match = SPEC.fullmatch(spec.strip())
@@ -78,9 +87,10 @@ def parse_spec(spec: str) -> Endpoint | LocalModel | None:
     url = match["url"] or (SERVERS[kind].url if kind else OPENAI_URL)
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise UsageError(f"the address of {match['model']} holds a password; give it in the environment instead")
-    if ADDRESS.search(match["model"]):
+    if ADDRESS.search(match["model"]) or (kind and ("@" in match["model"] or match["model"].startswith("/"))):
         raise UsageError(
-            "an address is written with http:// or https:// in front: openai:MODEL@http://localhost:8000/v1"
+            "an address is written with http:// or https:// in front, after the model: "
+            f"{match['kind']}:MODEL@http://localhost:8000/v1"
         )
     try:
         parts = urlsplit(url)
@@ -129,10 +139,20 @@ def key_variable(endpoint: Endpoint, keys: Mapping[str, str]) -> str:
     return keys.get(endpoint.host, OPENAI_KEY if endpoint.url == OPENAI_URL else OTHER_KEY)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # it may be there, for all that is known
+        return True
+
+
 def _local_model(name: str) -> LocalModel:
     """A file where it looks like one, or is there; else a repository."""
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"local:{name}: there is no such user: write the path in full") from error
     is_repository = REPOSITORY.fullmatch(name)
-    if path.exists() or (name.lower().endswith(".gguf") and ":" not in name) or not is_repository:
+    if _exists(path) or (name.lower().endswith(".gguf") and ":" not in name) or not is_repository:
         return LocalModel(path)
     return LocalModel(None, is_repository["repository"], is_repository["quantization"] or "")

@@ -25,11 +25,12 @@ QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bi
 NO_SCHEMA_STATUSES = frozenset({400, 422})  # how servers say that they take no JSON schema, unless they fail on it
 RENAMED = {"max_tokens": "max_completion_tokens"}  # OpenAI's reasoning models know only the second
 DROPPABLE = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})  # ... and no sampling but their own
+PATIENCE = 10.0  # seconds for a list of models: whoever has none is asked without it
 MESSAGE_SHOWN = 300  # characters of what a server says
 FAILURES_BEFORE_PLAIN = 2  # of one request with a schema, by a status that may be chance
 TOP_LOGPROBS = 12  # alternatives for a token: ten digits and some room; a reply of text with them is some 60 KB
 LONGEST_TOKEN = 8  # bytes of UTF-8, on the average of a prompt: beyond it the server has not read all of it
-CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
+CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx")
 
 
 class _Refused(Exception):
@@ -73,7 +74,6 @@ class OpenAITeacher:
 
     async def send(self, request: Request) -> bytes:
         if self._server.url and not self._described:
-            self._described = True
             self.context = (await self.describe()).context
         try:
             if request.schema is None or self.takes_schema is False:
@@ -89,11 +89,13 @@ class OpenAITeacher:
             False: "no schema is taken, so plain text is asked for",
             None: "not tried yet",
         }[self.takes_schema]
+        self._described = True
         try:
-            models = await self._listed()
+            async with asyncio.timeout(PATIENCE):
+                models = await self._listed()
             own = next((m for m in models if m["id"] == self.model), models[0] if len(models) == 1 else {})
             known = own | (own.get("meta") or {})
-        except (CallFailed, TeacherError, TypeError, KeyError, AttributeError):
+        except (TimeoutError, CallFailed, TeacherError, TypeError, KeyError, AttributeError):
             return Description(self.url, json_mode)  # a server may answer well and list nothing
         context = next((known[name] for name in CONTEXT_FIELDS if isinstance(known.get(name), int)), None)
         return Description(self.url, json_mode, context)
@@ -251,7 +253,7 @@ class OpenAITeacher:
                     f"cannot connect to {self.url} for {self.model}: is the server running there?{how}"
                 ) from error
             raise Unavailable(f"no reply from {self.url}: {type(causes[-1]).__name__}") from error
-        except (openai.OpenAIError, httpx2.HTTPError) as error:
+        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as error:
             raise Unavailable(self._redact(f"{type(error).__name__} from {self.url}: {error}")) from error
 
     def _status_failure(self, error: openai.APIStatusError) -> Exception:
