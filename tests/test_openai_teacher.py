@@ -101,9 +101,31 @@ def test_each_failure_is_of_the_class_that_says_what_to_do(reply: Reply, expecte
         send(teacher_of(server.url), PLAIN)
 
 
-@pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("0.5", 0.5), ("soon", None)])
-def test_the_wait_a_server_asks_for_is_read(said: str, seconds: float | None) -> None:
-    with MockTeacher(lambda _: error(429, retry_after=said)) as server, pytest.raises(RateLimited) as failure:
+CLOCK = "Sat, 21 Nov 2026 12:00:00 GMT"  # of a server that is not right
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry_after": "7"}, 7.0),
+        ({"retry_after": "0.5"}, 0.5),
+        ({"retry_after": "-3"}, 0.0),
+        ({"retry_after_ms": "250"}, 0.25),
+        ({"retry_after_ms": "250", "retry_after": "1"}, 0.25),
+        ({"retry_after_ms": "soon", "retry_after": "1"}, 1.0),
+        ({"retry_after": "Sat, 21 Nov 2026 12:01:30 GMT", "date": CLOCK}, 90.0),
+        ({"retry_after": "Sat, 21 Nov 2026 14:00:30 +0200", "date": CLOCK}, 30.0),
+        ({"retry_after": "Sat, 21 Nov 2026 11:00:00 GMT", "date": CLOCK}, 0.0),
+        ({"retry_after": "Sat, 01 Jan 2000 00:00:00 GMT"}, 0.0),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after": "nan"}, None),
+        ({"retry_after": "inf"}, None),
+        ({"retry_after": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_a_server_asks_for_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    with MockTeacher(lambda _: error(429, **headers)) as server, pytest.raises(RateLimited) as failure:
         send(teacher_of(server.url), PLAIN)
     assert failure.value.retry_after == seconds
 

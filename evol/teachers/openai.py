@@ -8,8 +8,12 @@ and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -299,8 +303,22 @@ def _message(error: openai.APIStatusError) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, where the teacher says it in seconds."""
-    try:
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, ValueError):
+    """Seconds to wait, where the teacher says it: in milliseconds, in seconds, or as a date by its own clock."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        with contextlib.suppress(KeyError, ValueError):
+            seconds = float(headers[name]) / unit
+            if math.isfinite(seconds):
+                return max(0.0, seconds)
+    until, now = _date(headers.get("retry-after")), _date(headers.get("date"))
+    if until is None:
         return None
+    return max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
+
+
+def _date(text: str | None) -> datetime | None:
+    """A date as HTTP writes it; None for anything else."""
+    try:
+        date = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
