@@ -89,17 +89,21 @@ def run(  # noqa: PLR0913 - one parameter for each option
         bool | None, typer.Option("--thinking/--no-thinking", help="Let models think first.", rich_help_panel=SAMPLING)
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of one request and its reply. [default: 4096]", rich_help_panel=LOCAL)
+        int | None,
+        typer.Option(help="Local model: tokens of one request and its reply. [default: 4096]", rich_help_panel=LOCAL),
     ] = None,
     slots: Annotated[
-        int | None, typer.Option(help="Requests at once. [default: 4 to 8, by the cores]", rich_help_panel=LOCAL)
+        int | None,
+        typer.Option(help="Local model: requests at once. [default: 4 to 8, by the cores]", rich_help_panel=LOCAL),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads. [default: llama.cpp's]", rich_help_panel=LOCAL)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Local model: threads. [default: llama.cpp's]", rich_help_panel=LOCAL)
+    ] = None,
     gpu_layers: Annotated[
-        int | None, typer.Option(help="Layers on the GPU. [default: llama.cpp's]", rich_help_panel=LOCAL)
+        int | None, typer.Option(help="Local model: layers on the GPU. [default: llama.cpp's]", rich_help_panel=LOCAL)
     ] = None,
     chat_template_file: Annotated[
-        Path | None, typer.Option(help="Jinja file instead of the model's own.", rich_help_panel=LOCAL)
+        Path | None, typer.Option(help="Local model: a Jinja file instead of its own.", rich_help_panel=LOCAL)
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="File of options. [default: evol.toml here]", rich_help_panel=RUNNING)
