@@ -497,3 +497,15 @@ def test_a_full_disk_exits_4_in_one_line_and_the_run_goes_on_later(seed_file: Se
     assert (full.returncode, len(full.stderr.splitlines())) == (CannotWrite.exit_code, 1)
     subprocess.run([*RUN, *options[1:]], check=True)
     assert len(list(evol.load("outputs/seeds").rows())) == 40 * 5
+
+
+def test_a_sampling_seed_gives_each_call_one_of_its_own_and_the_same_again(seed_file: SeedFile) -> None:
+    drawn = []
+    for out in ("a", "b"):
+        teacher = script()
+        evol.run(seed_file(3), teacher=teacher, rounds=2, out=out, sampling={"evolver": {"seed": 7}})
+        evolving = [asked for asked in teacher.requests if asked.stage == "evolve"]
+        drawn.append(sorted(str(asked.sampling.seed) for asked in evolving))
+        assert all(asked.sampling.seed is None for asked in teacher.requests if asked.stage != "evolve")
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 3 * 2

@@ -27,7 +27,7 @@ from evol.recipe import resolve
 from evol.records import Reason, Request, Sampling
 from evol.stages.judge import JUDGEMENT_SCHEMA, Judgement
 from evol.teachers import LocalOptions, check_cut, read_completion, teacher_named
-from evol.teachers.local import CRASHES_IN_A_ROW, LocalTeacher
+from evol.teachers.local import CRASHES, CRASHES_IN_A_ROW, LocalTeacher
 from tests.conftest import SeedFile
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="the processes are looked up in /proc")
@@ -477,3 +477,21 @@ def test_the_watcher_is_not_the_only_one_who_ends_the_server(model: Path, seed_f
     process.kill()
     process.wait()
     wait_for(lambda: not is_there(server), SOON)
+
+
+def test_a_server_that_crashes_again_and_again_stops_the_run_whatever_it_does_in_between(model: Path) -> None:
+    async def crash() -> int:
+        teacher, crashes = teacher_of(model), 0
+        try:
+            while True:
+                with contextlib.suppress(Unavailable):
+                    await teacher.send(PLAIN)
+                    os.kill(servers_of(os.getpid())[0], signal.SIGKILL)
+                    crashes += 1
+        except TeacherError as error:
+            assert "--slots" in str(error)
+        finally:
+            await teacher.close()
+        return crashes
+
+    assert asyncio.run(crash()) == CRASHES + 1

@@ -400,3 +400,30 @@ def test_an_error_inside_gives_the_slot_back() -> None:
                     raise ValueError
 
     run(scene())
+
+
+def test_after_a_new_start_of_the_server_a_beginning_is_read_by_one_alone_again() -> None:
+    async def scene() -> None:
+        slots, inside, most = Slots(2), 0, []
+
+        async def ask() -> None:
+            nonlocal inside
+            async with slots.take("a"):
+                inside += 1
+                most.append(inside)
+                await settle()
+                inside -= 1
+
+        for forgotten in (False, True):
+            if forgotten:
+                slots.forget()
+            most.clear()
+            await ask()
+            await asyncio.gather(ask(), ask())
+            assert max(most) == 2
+            slots.forget()
+            most.clear()
+            await asyncio.gather(ask(), ask())
+            assert max(most) == 1
+
+    run(scene())

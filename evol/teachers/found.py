@@ -24,7 +24,7 @@ async def states(specs: list[str], keys: Mapping[str, str]) -> list[str]:
 async def servers() -> dict[str, str]:
     """The same for each kind of server that may be running on this machine, by its name. No key is shown to them."""
     endpoints = [Endpoint("", server.url, name) for name, server in SERVERS.items()]
-    found = await asyncio.gather(*(_state_of_server(endpoint, "") for endpoint in endpoints))
+    found = await asyncio.gather(*(_state_of_server(endpoint, "", "") for endpoint in endpoints))
     return dict(zip(SERVERS, found, strict=True))
 
 
@@ -47,7 +47,7 @@ async def _state(spec: str, keys: Mapping[str, str]) -> str:
     variable = key_variable(named, keys)
     key = os.environ.get(variable, "").strip()
     if is_here(named.url):
-        return await _state_of_server(named, key)
+        return await _state_of_server(named, key, variable)
     return f"on another machine; its key in {variable} is {'set' if key else 'not set'}"
 
 
@@ -63,7 +63,7 @@ def _state_of_model(model: LocalModel) -> str:
     return f"the file is there; {llama_cpp()}"
 
 
-async def _state_of_server(endpoint: Endpoint, key: str) -> str:
+async def _state_of_server(endpoint: Endpoint, key: str, variable: str) -> str:
     from evol.teachers.openai import OpenAITeacher
 
     parts = urlsplit(endpoint.url)
@@ -76,7 +76,7 @@ async def _state_of_server(endpoint: Endpoint, key: str) -> str:
     except OSError:  # a time-out is one too
         start = endpoint.server.start
         return f"not running{f'; usually started with: {start}' if start else ''}"
-    teacher = OpenAITeacher(endpoint.model, endpoint.url, key, PATIENCE, key_variable=key_variable(endpoint, {}))
+    teacher = OpenAITeacher(endpoint.model, endpoint.url, key, PATIENCE, key_variable=variable)
     try:
         names = await teacher.models()
     except (CallFailed, TeacherError) as error:

@@ -13,9 +13,9 @@ from pathlib import Path
 from evol.errors import CannotWrite, TeacherError
 from evol.teachers.options import PART, PREFERRED
 
+Errors = tuple[type[BaseException], ...]
 NOT_A_MODEL = re.compile(r"(?:\A|[/_.-])(?:mmproj|imatrix)", re.IGNORECASE)
 NOT_SHOWN = frozenset({401, 403, 404})  # how the hub says: not there, or not for you
-Errors = tuple[type[BaseException], ...]
 DISK_REFUSES = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 )

@@ -64,7 +64,8 @@ class LocalTeacher:
         async with self._slots.take(request.system):
             server, client = await self._ready()
             async with self._told_of_its_end(server):
-                reply = await client.send(await self._fitted(client, request))
+                await self._check_it_fits(client, request)
+                reply = await client.send(request)
             self._crashes_in_a_row = 0
             return reply
 
@@ -167,21 +168,18 @@ class LocalTeacher:
                     "--chat-template-file"
                 )
 
-    async def _fitted(self, client: OpenAITeacher, request: Request) -> Request:
-        """The request with no more tokens for the reply than the context has room for."""
+    async def _check_it_fits(self, client: OpenAITeacher, request: Request) -> None:
+        """Raises `DoesNotFit` where the prompt leaves no room for a reply; the server ends a reply at the context."""
         if self.context is None:
-            return request
+            return
         prompt = await client.count(request)
-        room = self.context - prompt
-        if room < LEAST_REPLY:
+        if self.context - prompt < LEAST_REPLY:
             is_all = self.context < self._options.context
             remedy = "the model has no more" if is_all else "raise --context and add --retry-failed"
             raise DoesNotFit(
                 f"the prompt is {prompt:,} tokens long and the context {self.context:,}, which leaves too little for a "
                 f"reply: {remedy}"
             )
-        sampling = request.sampling
-        return replace(request, sampling=replace(sampling, max_tokens=min(sampling.max_tokens, room)))
 
 
 def check_file(path: Path) -> None:
@@ -222,13 +220,13 @@ def _name(path: Path, options: LocalOptions) -> str:
 def _fingerprint(path: Path, template: Path | None) -> str:
     """8 hex digits of the file's size, of samples from all over it, and of the chat template instead of its own."""
     digest = blake2b(digest_size=4)
-    for sample in _samples(path):
-        digest.update(sample)
-    if template is not None:
-        try:
+    try:
+        for sample in _samples(path):
+            digest.update(sample)
+        if template is not None:
             digest.update(template.read_bytes())
-        except OSError as error:
-            raise TeacherError(f"chat template {template}: {error.strerror or error}") from error
+    except OSError as error:
+        raise TeacherError(f"{error.filename or path}: {error.strerror or error}") from error
     return digest.hexdigest()
 
 

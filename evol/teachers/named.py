@@ -17,9 +17,7 @@ from evol.teachers.servers import ANY_SERVER, SERVERS, Server
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
 TIMEOUT = 300.0  # seconds of a call
-LOCAL_TIMEOUT = (
-    3600.0  # on this machine's own cores two thousand tokens may take long, and nobody is waited for in vain
-)
+LOCAL_TIMEOUT = 3600.0  # two thousand tokens may take long on a few cores
 LOCAL_DEFAULTS = LocalOptions()
 OTHER_KEY = "EVOL_API_KEY"  # OpenAI's key goes to OpenAI and to nobody else
 TEACHER_KINDS: Mapping[str, str] = {
