@@ -10,9 +10,12 @@
     ├── FolderInUse         3    another process is at work in the run's folder
     ├── CannotWrite         4    the disk refuses
     ├── TeacherError        5    the teacher refuses or is unreachable: no further call makes sense
+    ├── BudgetReached       6    no further call would stay within what may be spent
     └── Interrupted       130    the user stopped it
     CallFailed                   one call failed; it never leaves `ask.py`
     ├── Unavailable              no reply: retried
+    │   └── TimedOut             no reply in time, or none to its end: retried, and the teacher may be overloaded
+    ├── AskAgain                 the server takes it in another form, which is what the next try is sent in
     ├── RateLimited              the teacher asks to wait: retried, and not counted as a try
     ├── BadReply                 a reply that is no use: retried
     └── RequestRefused           this request will never be answered: its row is given up
@@ -26,7 +29,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AskAgain",
     "BadReply",
+    "BudgetReached",
     "CallFailed",
     "CannotWrite",
     "DoesNotFit",
@@ -41,6 +46,7 @@ __all__ = [
     "SeedError",
     "TeacherError",
     "TemplateError",
+    "TimedOut",
     "Unavailable",
     "UsageError",
 ]
@@ -96,6 +102,12 @@ class TeacherError(EvolError):
     exit_code = 5
 
 
+class BudgetReached(EvolError):
+    """No further call would stay within what may be spent; what was answered is kept."""
+
+    exit_code = 6
+
+
 class Interrupted(EvolError):
     """The user stopped it."""
 
@@ -103,14 +115,36 @@ class Interrupted(EvolError):
 
 
 class CallFailed(Exception):
-    """One call to a teacher failed. `retryable` and `counted` are what `ask.py` needs to know of it."""
+    """One call to a teacher failed.
+
+    `retryable` and `counted` (as a try) are what `ask.py` needs to know of it. `billed` says that the teacher may have
+    worked on it, and ask to be paid, although nothing of use came.
+    """
 
     retryable: ClassVar[bool] = True
     counted: ClassVar[bool] = True
+    billed: bool = False
 
 
 class Unavailable(CallFailed):
-    """No reply came: the connection failed, time ran out, or the server broke."""
+    """No reply came: the connection failed, or the server broke."""
+
+    def __init__(self, message: str, *, billed: bool = False) -> None:
+        super().__init__(message)
+        self.billed = billed
+
+
+class TimedOut(Unavailable):
+    """No reply came in time, or it never came to its end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, billed=True)
+
+
+class AskAgain(CallFailed):
+    """The server does not take the request in this form; the teacher will send it in another one when asked again."""
+
+    counted = False
 
 
 class RateLimited(CallFailed):
@@ -125,6 +159,8 @@ class RateLimited(CallFailed):
 
 class BadReply(CallFailed):
     """A reply came and is of no use: not a chat completion, empty, or cut although its cap was not reached."""
+
+    billed = True
 
 
 class RequestRefused(CallFailed):

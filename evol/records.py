@@ -122,6 +122,26 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of one of a teacher's rate limits: `remaining` of `limit`, whole again in `reset` seconds.
+
+    Each is None where the teacher does not say it.
+    """
+
+    limit: float | None
+    remaining: float | None
+    reset: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a teacher last said is left of its rate limits; None where it has none, or does not tell."""
+
+    requests: Left | None = None
+    tokens: Left | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token of a reply as bytes of UTF-8, and the log-probabilities of the likeliest tokens in its place."""
 

@@ -31,9 +31,11 @@ FLOORS = (
     ("evol.recipe",),
     ("evol.seeds",),
     ("evol.ask",),
+    ("evol.budget", "evol.limiter"),
     ("evol.tally",),
     ("evol.teachers",),
     ("evol.packs",),
+    ("evol.salvage",),
     ("evol.journal", "evol.folder", "evol.templates"),
     ("evol.records", "evol.words", "evol.chance", "evol.shipped", "evol.version", "evol.errors"),
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evol.errors import BadReply, DoesNotFit, RequestRefused
-from evol.records import Answer, Request, Token, Usage
+from evol.records import Allowance, Answer, Request, Token, Usage
 from evol.words import well_formed
 
 CUT = frozenset({"length", "max_tokens", "model_length"})
@@ -32,17 +32,23 @@ class Teacher(Protocol):
     `model` names it in rows and digests. `demo` says that rules wrote its replies, not a model. `context` is how many
     tokens a prompt and its reply may have together, None where that is not known. `busy_with` says what keeps it from
     answering (loading a model), and is empty otherwise. `notices` are lines for the user about what it could not take,
-    and what went wrong and was mended.
+    and what went wrong and was mended. `free` says that its calls cost no money, so that none is waited for when a run
+    is stopped. `allowance` is what it last said of its rate limits.
     """
 
     model: str
     demo: bool
+    free: bool
     context: int | None
     busy_with: str
     notices: list[str]
+    allowance: Allowance | None
 
     async def send(self, request: Request) -> bytes:
-        """One request, one reply: the body of a chat completion. Raises `CallFailed` or `TeacherError`. No retries."""
+        """One request, one reply: the body of a chat completion. One call, no retries.
+
+        Raises `CallFailed` or `TeacherError`.
+        """
         ...
 
     async def describe(self) -> Description:

@@ -11,7 +11,7 @@ import json
 import re
 from hashlib import blake2b
 
-from evol.records import Request
+from evol.records import Allowance, Request
 from evol.teachers.base import Description, completion_body
 from evol.words import count_words
 
@@ -88,6 +88,8 @@ class DemoTeacher:
 
     model = "demo"
     demo = True
+    free = True
+    allowance: Allowance | None = None
     context: int | None = None
     busy_with = ""
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evol.errors import DoesNotFit, TeacherError, Unavailable
-from evol.records import Request, Sampling
+from evol.records import Allowance, Request, Sampling
 from evol.teachers.base import Description
 from evol.teachers.llama import LlamaServer
 from evol.teachers.openai import LONGEST_TOKEN, OpenAITeacher
@@ -41,6 +41,8 @@ class LocalTeacher:
     """
 
     demo = False
+    free = True
+    allowance: Allowance | None = None
 
     def __init__(self, path: Path, options: LocalOptions, timeout: float) -> None:
         check_file(path)

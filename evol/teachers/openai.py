@@ -21,7 +21,7 @@ import httpx2
 import openai
 
 from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
-from evol.records import Request
+from evol.records import Allowance, Request
 from evol.teachers.base import Description, read_completion
 from evol.teachers.servers import ANY_SERVER, Server, is_here
 
@@ -56,6 +56,7 @@ class OpenAITeacher:
     """
 
     demo = False
+    free = False
     busy_with = ""
 
     def __init__(
@@ -64,6 +65,7 @@ class OpenAITeacher:
         self.model = model
         self.url = url
         self.context: int | None = None
+        self.allowance: Allowance | None = None
         self.notices: list[str] = []
         self.takes_schema: bool | None = None if server.schema else False
         self._server = server

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from evol.records import Request
+from evol.records import Allowance, Request
 from evol.teachers.base import Description, completion_body
 
 Reply = str | bytes | Exception
@@ -24,6 +24,8 @@ class ScriptedTeacher:
     ) -> None:
         self.model = model
         self.demo = False
+        self.free = False
+        self.allowance: Allowance | None = None
         self.context: int | None = None
         self.busy_with = ""
         self.notices: list[str] = []
