@@ -106,10 +106,12 @@ class _Search:
         self.era = 0
         self.full = False  # somebody had to wait for the limit since the last look
         self.slowed = False  # somebody had to wait for the rhythm since the last look
-        self._known = 0  # the highest rank at which a call was accepted
+        self._accepted = [0] * (highest + 1)  # since the last cut, by rank
+        self._lowest = highest  # the lowest rank refused since the last cut
         self._stride = first  # what the limit grows by next
         self._quickening = 0.01  # the part of itself that the rhythm grows by next
         self._next_look = 0.0  # when the rhythm may grow again
+        self._last_look = 0.0, 0  # when it could last, and how many were sent by then
         self._hold, self._held_until = FIRST_HOLD / 2, 0.0
         self._cut_at = (0.0, 0.0)  # limit and rhythm after the last cut
         self._row, self._soon = 0, 0.0  # cuts in a row, and until when the next one belongs to them
@@ -132,13 +134,13 @@ class _Search:
 
     def succeeded(self, slot: Slot, now: float) -> None:
         self.latency += (now - slot.began - self.latency) * 0.1
-        self._known = max(self._known, slot.rank)
         if slot.era == self.era:
             self._recent = self._recent << 1 & RECENT
+            self._accepted[slot.rank] += 1
         self._completed += 1
         if self._completed >= self._enough():
             self._look(now)
-        if self.rhythm and self.slowed and now >= max(self._held_until, self._next_look):
+        if self.rhythm and now >= max(self._held_until, self._next_look):
             self._quicken(self.rhythm, now)
 
     def refused(self, slot: Slot, now: float, asked: float) -> float:
@@ -146,33 +148,34 @@ class _Search:
         if slot.era != self.era:
             return asked
         self._refused += 1
+        self._lowest = min(self._lowest, slot.rank)
         self._recent = (self._recent << 1 | 1) & RECENT
-        allowed = (5 if now < self._held_until else 2) + self._noise * 150
+        allowed = 1 if asked else (5 if now < self._held_until else 2) + self._noise * 150
         if self._recent.bit_count() < allowed:  # chance, so far
             return asked
         self._row = self._row + 1 if now < self._soon else 0
         pause = asked or min(LONGEST_OWN_PAUSE, FIRST_PAUSE * 2.0 ** min(self._row, 20))
         self._soon = now + pause + max(2.0, self.latency)
-        new = slot.rank > self._known  # nobody got in as the so-manieth
-        if new or self._row > 1:
-            self.limit = min(self.limit, max(1, slot.rank - 1, self.limit // 2))
-            self._known = min(self._known, self.limit)
-        if not new:
+        crowded = sum(self._accepted[self._lowest :]) < self._refused
+        goal = max(self.limit, self._base[0]) if self._row else self.limit
+        if crowded or self._row > 1:
+            self.limit = max(1, self._lowest - 1, self.limit // 2)
+        if not crowded:
             self._slow_down(now)
-        self._cut(now)
+        self._cut(now, goal)
         return pause
 
     def timed_out(self, slot: Slot, now: float) -> None:
         if slot.era == self.era:
             self.limit = max(1, min(self.limit, slot.rank) // 2)
-            self._cut(now)
+            self._cut(now, self.limit)
 
     def _slow_down(self, now: float) -> None:
         """A teacher's bucket was empty at the last refusal and is now: what it took between them, it sustains."""
         rate = self.rhythm.rate if self.rhythm else self.limit / self.latency
         passed = now - self._since
         taken = self._sent - self._refused
-        steady = taken / passed * 0.98 if passed > 2.0 and taken >= 20 else inf
+        steady = taken / passed * 0.98 if passed > 2.0 and taken >= 8 else inf
         rate = max(SLOWEST, rate / 2, min(rate * SOFTER[min(self._row, 4)], steady))
         self._set_rhythm(rate, now)
 
@@ -183,12 +186,14 @@ class _Search:
         self.rhythm.fill(now)
         self.rhythm.rate, self.rhythm.most = rate, max(1.0, rate / 50)
 
-    def _cut(self, now: float) -> None:
+    def _cut(self, now: float, goal: int) -> None:
         self.era += 1
         self._recent = self._sent = self._refused = 0
         self._since = now
         self._keep(now)
-        self._base = (self.limit, 0.0)
+        self._base = (goal, 0.0)
+        self._accepted = [0] * len(self._accepted)
+        self._lowest = self.highest
 
     def _keep(self, now: float) -> None:
         """No growth for a while; longer where the last time came to the same result."""
@@ -198,28 +203,31 @@ class _Search:
         self._cut_at = here
         self._held_until = now + self._hold
         self._stride, self._quickening = 1, 0.01
+        self._last_look = now, self._sent
         self.restart(now)
 
     def _enough(self) -> int:
         """Completions to count before looking at them: about one latency, and more where a change is small."""
-        return max(32, self.limit) if self._stride >= self._base[0] else max(32, 128 if self._grown() else self.limit)
+        if not self._grown():
+            return max(4, self.limit)
+        return max(32 if self._stride > self._base[0] else 128, self.limit)
 
     def _grown(self) -> bool:
-        return self.limit >= self._base[0] * 1.5
+        return self._base[1] > 0 and self.limit >= self._base[0] * 1.5
 
     def _look(self, now: float) -> None:
         """A window is over: was it worth the last growth, and may the limit grow?"""
         speed = self._completed / max(now - self._window, 1e-9)
         full, slowed = self.full, self.slowed
         limit, before = self._base
-        if self._grown() and full and not slowed and before:
+        if self._grown() and full and not slowed:
             if speed < before * (1 + (self.limit / limit - 1) * (0.25 if self._stride > limit else 0.5)):
                 self.limit = limit
                 self._keep(now)
                 return
         if self.limit == limit and before:
             speed = before + (speed - before) * 0.3
-        if full and (self._grown() or self.limit == limit or slowed):
+        if full and self.limit >= limit and (self._grown() or self.limit == limit or slowed or not before):
             self._base = (self.limit, speed)
         self._window, self._completed, self.full = now, 0, False
         if full and now >= self._held_until:
@@ -228,10 +236,14 @@ class _Search:
             self._stride = min(self.limit, self._stride * 2)
 
     def _quicken(self, rhythm: _Bucket, now: float) -> None:
-        self._measure_noise()
-        self._set_rhythm(rhythm.rate * (1 + self._quickening), now)
-        self._quickening = min(1.0, self._quickening * 2)
-        self._next_look = now + max(2.0, self.latency)
+        """The rhythm grows where it was used up since the last look."""
+        since, sent = self._last_look
+        if self.slowed and self._sent - sent >= rhythm.rate * (now - since) * 0.8:
+            self._measure_noise()
+            self._set_rhythm(rhythm.rate * (1 + self._quickening), now)
+            self._quickening = min(1.0, self._quickening * 2)
+        self._last_look = now, self._sent
+        self._next_look = now + max(2.0, self.latency, 2 / rhythm.rate)
         self.slowed = False
 
     def _measure_noise(self) -> None:
@@ -257,7 +269,8 @@ class Limiter:
         self._error: Exception | None = None
         self._paused_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._ramp: _Bucket | None = None
+        self._ramp: _Bucket | None = None  # for those who start after a pause, and at first
+        self._ramp_until = 0.0
         self._of_requests = (_capped(pace.rpm, 600), _Bucket(0.0, inf))  # by the user, and by the teacher's headers
         self._of_tokens = (_capped(pace.tpm, 60), _Bucket(0.0, inf))
 
@@ -369,6 +382,8 @@ class Limiter:
             wait = max(wait, bucket.wait(now))
         if self._ramp:
             wait = max(wait, self._ramp.wait(now))
+            if now >= self._ramp_until:
+                self._ramp = None
         if not wait and self._search.rhythm:
             wait = self._search.rhythm.wait(now)
             self._search.slowed = self._search.slowed or wait > 0
@@ -386,8 +401,6 @@ class Limiter:
         for pacing in (self._ramp, self._search.rhythm):
             if pacing:
                 pacing.level -= 1.0
-        if self._ramp and now >= self._ramp.whole:
-            self._ramp = None
 
     def _leave(self, slot: Slot) -> None:
         self._in_flight -= 1
@@ -406,7 +419,7 @@ class Limiter:
             self._paused_until = until
             spread = max(1.0, self._search.latency)
             self._ramp = _Bucket(self.limit / spread, 1.0)
-            self._ramp.whole = until + spread
+            self._ramp_until = until + spread
             self._search.restart(until)
 
     def _hear(self, left: Left | None, bucket: _Bucket, uncounted: float, now: float) -> None:
