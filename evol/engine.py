@@ -5,39 +5,38 @@ To resume is to run again: the journal answers what was asked before. There is n
 
 from __future__ import annotations
 
-import asyncio
 import json
 import platform
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import tomli_w
 
+from evol.accounts import check_prices, open_budget, unpriced
 from evol.ask import Ask, Limits
 from evol.dataset.card import write_card
 from evol.dataset.finish import Finished, finish
 from evol.dataset.rows import from_json, to_json
 from evol.drift import changes, decisive_parts, digest_of, missing_seeds
-from evol.errors import DriftError, EvolError
+from evol.errors import DriftError
 from evol.folder import RunFolder, write_whole
 from evol.journal import Journal
+from evol.limiter import Pace
 from evol.lineage import Settings, grow
 from evol.packs import Pack, load_pack
 from evol.recipe import Recipe
-from evol.records import Evolution, Role
+from evol.records import Evolution, Role, Seed
 from evol.review import summarise
+from evol.schedule import Schedule
 from evol.seeds import Pool, read_alpaca
 from evol.stages.context import Context
 from evol.tally import Tally
 from evol.teachers import LocalModel, Teacher, parse_spec, teacher_named
 from evol.version import __version__
 
-LINEAGES_PER_SLOT = 2  # so many are alive for every call in flight: a commit never leaves a slot of the teacher empty
 Watch = Callable[[Tally], AbstractContextManager[object]]
 
 
@@ -74,7 +73,9 @@ def prepare(recipe: Recipe, teachers: Mapping[Role, Teacher] | None = None) -> P
         recipe.check_teachers()
     pack = load_pack(recipe.templates, recipe.words, recipe.weights)
     pool = read_alpaca(recipe.seed, strict=recipe.strict, limit=recipe.limit)
-    return Prepared(recipe, pool, pack, teachers if teachers is not None else _named(recipe))
+    prepared = Prepared(recipe, pool, pack, teachers if teachers is not None else _named(recipe))
+    check_prices(recipe, prepared.teachers.values())
+    return prepared
 
 
 def execute(
@@ -91,17 +92,38 @@ def execute(
     started = time.monotonic()
     recipe, pool = prepared.recipe, prepared.pool
     folder = RunFolder(recipe.folder)
-    tally = Tally(seeds=len(pool.seeds), rounds=recipe.rounds, teachers=_distinct(prepared.teachers))
+    tally = Tally(
+        seeds=len(pool.seeds),
+        rounds=recipe.rounds,
+        teachers=_distinct(prepared.teachers),
+        unpriced=unpriced(recipe, prepared.teachers.values()),
+    )
     folder.check_it_is_ours(recipe.seed)
-    with folder.locked(), Journal(folder.journal) as journal:
+    with folder.locked() as lock, Journal(folder.journal) as journal:
         for line in _first_lines(prepared):
             folder.write_log(line)
         asked_under = _open(prepared, folder, journal, accept_drift=accept_drift, retry_failed=retry_failed)
-        limits = Limits(recipe.concurrency, recipe.tries, retry_failed)
-        ask = Ask(journal, prepared.teachers, asked_under, tally, limits)
+        budget, tally.opening = open_budget(recipe, tally.teachers, journal, lock)
+        for line in tally.opening:
+            folder.write_log(line)
+        ask = Ask(journal, prepared.teachers, asked_under, tally, _limits(recipe, retry_failed=retry_failed), budget)
+
+        def keep(row: Evolution) -> None:
+            tally.count_row(row)
+            journal.put_row(row.seed_id, row.round, to_json(row))
+
+        schedule = Schedule(
+            ask,
+            journal,
+            tally,
+            pool.seeds,
+            lambda seed: _grow(prepared, ask, seed, keep),
+            str(folder.path),
+            recipe.max_time,
+        )
         try:
             with watch(tally):
-                _complete(_grow_all(prepared, ask, journal, tally))
+                schedule.complete()
         except BaseException as error:
             folder.write_log(f"stopped: {type(error).__name__}: {error}")
             raise
@@ -180,66 +202,17 @@ def _is_demo(prepared: Prepared) -> bool:
     return any(teacher.demo for teacher in prepared.teachers.values())
 
 
-def _complete(work: Coroutine[Any, Any, None]) -> None:
-    """Runs the work on an event loop of its own: in a thread where this one has a loop already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-        return
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(work)
-    try:
-        with ThreadPoolExecutor(1) as thread:
-            done = thread.submit(loop.run_until_complete, task)
-            try:
-                # In short waits: a long one may not hear of an interrupt before it ends.
-                while not wait([done], timeout=0.2).done:
-                    pass
-            except KeyboardInterrupt:
-                loop.call_soon_threadsafe(task.cancel)
-                raise
-            done.result()
-    finally:
-        loop.close()
-
-
-async def _grow_all(prepared: Prepared, ask: Ask, journal: Journal, tally: Tally) -> None:
-    """All lineages, without a barrier between rounds; those that come first in the pool go first."""
+async def _grow(prepared: Prepared, ask: Ask, seed: Seed, keep: Callable[[Evolution], None]) -> None:
     recipe = prepared.recipe
     settings = Settings(recipe.rounds, recipe.reanswer_seeds, recipe.score_seeds)
     sampling = {role: recipe.sampling_of(role) for role in recipe.roles()}
-    seeds = iter(prepared.pool.seeds)
-
-    def keep(row: Evolution) -> None:
-        tally.count_row(row)
-        journal.put_row(row.seed_id, row.round, to_json(row))
-
-    async def work() -> None:
-        for seed in seeds:
-            context = Context(ask, prepared.pack, sampling, recipe.random_seed, seed.order, recipe.judge_by_probability)
-            await grow(context, seed, settings, keep)
-            tally.seeds_done += 1
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(LINEAGES_PER_SLOT * recipe.concurrency, len(prepared.pool.seeds))):
-                group.create_task(work())
-        await journal.flush()
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from None
-    finally:
-        for teacher in _distinct(prepared.teachers):
-            await teacher.close()
+    context = Context(ask, prepared.pack, sampling, recipe.random_seed, seed.order, recipe.judge_by_probability)
+    await grow(context, seed, settings, keep)
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to tell the user about: ours before others, for the others may follow from it."""
-    ours = errors.subgroup(EvolError)
-    error: BaseException = ours or errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _limits(recipe: Recipe, *, retry_failed: bool) -> Limits:
+    concurrency = None if recipe.concurrency == "auto" else recipe.concurrency
+    return Limits(Pace(concurrency, recipe.rpm, recipe.tpm), recipe.tries, recipe.patience, retry_failed)
 
 
 def _named(recipe: Recipe) -> dict[Role, Teacher]:

@@ -13,6 +13,17 @@ from pathlib import Path
 from evol.errors import CannotWrite, FolderInUse, RunMissing, UsageError
 
 
+class Lock:
+    """dev"""
+
+    def __init__(self) -> None:
+        self.unclean = False
+        self.left = ""
+
+    def note(self, text: str) -> None:
+        """dev"""
+
+
 class RunFolder:
     """The files of one run. Nothing is made or read before it is asked for."""
 
@@ -27,7 +38,7 @@ class RunFolder:
         self._lock = path / "run.lock"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Lock]:
         """Makes the folder and keeps every other process out while inside.
 
         Raises `FolderInUse` where one is in already, and `CannotWrite` where the folder cannot be made.
@@ -51,7 +62,7 @@ class RunFolder:
                 ) from error
             except OSError as error:
                 raise self._cannot_write(error) from error
-            yield
+            yield Lock()
 
     def write_log(self, line: str) -> None:
         """Adds a line to run.log, with the time. Raises `CannotWrite`."""

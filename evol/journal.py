@@ -132,6 +132,10 @@ class Journal:
         )
         self._work.put(_Work(statement, (seed_id, round_number, row)))
 
+    def put_meta(self, key: str, value: str) -> None:
+        """Keeps what is known of the run; it is written with the next commit."""
+        self._work.put(_Work("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value)))
+
     async def flush(self) -> None:
         """Returns when all that was put so far is on the disk. Raises `CannotWrite`."""
         loop = asyncio.get_running_loop()

@@ -5,12 +5,14 @@ A recipe is resolved before anything is asked: what is not said has its default 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from evol.errors import UsageError
 from evol.records import Role, Sampling
@@ -28,9 +30,30 @@ SAMPLING: Mapping[Role, Sampling] = {
 }
 WRITERS: tuple[Role, ...] = ("evolver", "responder")  # whom the sampling flags are for: verdicts are not drawn
 FLAGS = {"seed": "sampling-seed", "enable_thinking": "thinking"}  # where a flag is not called as the option is
-UNION_ARMS = ("constrained-float", "literal['unset']", "[key]")  # pydantic's own words in the place of an error
+UNION_ARMS = (
+    "constrained-float",
+    "constrained-int",
+    "literal['unset']",
+    "literal['auto']",
+    "[key]",
+)  # pydantic's own words in the place of an error
+
+TIME = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[smhd]?)")
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}  # of a time, in seconds
+
+
+def _seconds(value: object) -> object:
+    """A time as people write it, 90m or 8h, in seconds."""
+    if not isinstance(value, str):
+        return value
+    if not (match := TIME.fullmatch(value.strip())):
+        raise ValueError("give a time as 90m, 8h or 2d")
+    return float(match["number"]) * UNITS[match["unit"]]
+
 
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Money = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]  # US dollars
 
 
 class SamplingOptions(BaseModel):
@@ -72,9 +95,13 @@ class SamplingOptions(BaseModel):
 class Recipe(BaseModel):
     """All that a run is told. Field names are those of the flags and of `evol.toml`.
 
-    `words` is the budget (least, most) of an in-depth step, None for the pack's own. `timeout` is in seconds for one
-    call, None for the teacher's own. `tries` counts the first one. `keys` says which environment variable holds the key
-    of which host. `local` is how a model on this machine is run.
+    `words` is the budget (least, most) of an in-depth step, None for the pack's own. `concurrency`, `rpm` and `tpm` cap
+    the calls at once, the calls and the tokens a minute, at each teacher. `timeout` is in seconds for one call, None
+    for the teacher's own. `tries` counts the first one. `patience` is in seconds, for a teacher that is down.
+    `max_calls`, `max_tokens` and `max_cost` (US dollars) are for the whole run, `max_time` (seconds) for this process.
+    `prices` are US dollars for a million tokens of prompts and of replies, by model; `price_in` and `price_out` those
+    of a model whose price is not known. `keys` says which environment variable holds the key of which host. `local` is
+    how a model on this machine is run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,9 +121,19 @@ class Recipe(BaseModel):
     scorer: str | None = None
     sampling: dict[Role, SamplingOptions] = {}
     keys: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]] = {}
-    concurrency: Count = 16
+    concurrency: Count | Literal["auto"] = "auto"
+    rpm: Positive | None = None
+    tpm: Positive | None = None
     tries: Count = 5
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timeout: Positive | None = None
+    patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
+    max_calls: Count | None = None
+    max_tokens: Count | None = None
+    max_cost: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_time: Annotated[Positive, BeforeValidator(_seconds)] | None = None
+    price_in: Money | None = None
+    price_out: Money | None = None
+    prices: dict[str, tuple[Money, Money]] = {}
     local: LocalOptions = LocalOptions()
     random_seed: int = 42
     sample: Count | None = None
@@ -172,7 +209,7 @@ class Recipe(BaseModel):
         for name, value in shared.items():
             if value and len(models) > 1:
                 raise UsageError(f"{name} is for one local model, and this run has {len(models)}: leave it out")
-        if models and (self.local.slots or 0) > self.concurrency:
+        if models and self.concurrency != "auto" and (self.local.slots or 0) > self.concurrency:
             raise UsageError(
                 f"--slots {self.local.slots}: no more than {self.concurrency} calls are sent at once, by --concurrency"
             )

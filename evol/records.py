@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
@@ -119,6 +120,26 @@ class Usage:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
         )
+
+    @property
+    def total(self) -> int:
+        """Of prompts and completions."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model's tokens cost, in US dollars for a million."""
+
+    prompt: Decimal
+    completion: Decimal
+
+    def of(self, usage: Usage) -> Decimal:
+        """The price of these tokens, in dollars."""
+        return (self.prompt * usage.prompt_tokens + self.completion * usage.completion_tokens) / 1_000_000
+
+
+NO_PRICE = Price(Decimal(0), Decimal(0))  # of what runs on this machine
 
 
 @dataclass(frozen=True, slots=True)

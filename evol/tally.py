@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from evol.records import Evolution, Reason, Usage
 from evol.teachers import Teacher
@@ -15,8 +16,10 @@ class Tally:
     """Counts of one process at work on a run.
 
     `calls` were sent to a teacher (retries included), `replayed` were answered from the journal, `failed_tries` failed
-    and were asked again or given up. Tokens are of answers to `calls` only: what this process paid for. `unrated` rows
-    were judged and have no difficulty all the same. `teachers` are those at work.
+    and were asked again or given up. `paid` are the tokens of replies to `calls`, useful or not, and `cost` what they
+    come to in US dollars, a call of unknown use at its worst; `unpriced` models are not in it. `unrated` rows were
+    judged and have no difficulty all the same. `teachers` are those at work. `opening` is what to say before they are,
+    and `stopping` why no more is sent.
     """
 
     seeds: int = 0
@@ -29,6 +32,10 @@ class Tally:
     last_failure: str = ""  # what the last try failed with; empty again after the next that does not
     in_flight: int = 0
     paid: Usage = field(default_factory=Usage)
+    cost: Decimal = Decimal(0)
+    unpriced: tuple[str, ...] = ()
+    opening: list[str] = field(default_factory=list)
+    stopping: str = ""
     attempts: Counter[int] = field(default_factory=Counter)  # by round
     kept: Counter[int] = field(default_factory=Counter)  # by round
     eliminated: Counter[str] = field(default_factory=Counter)  # by reason

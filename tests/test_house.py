@@ -26,6 +26,7 @@ FLOORS = (
     ("evol.dataset.finish",),
     ("evol.dataset.rows", "evol.dataset"),
     ("evol.drift",),
+    ("evol.schedule", "evol.accounts"),
     ("evol.lineage",),
     ("evol.stages",),
     ("evol.recipe",),

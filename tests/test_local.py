@@ -136,7 +136,12 @@ def test_a_run_inside_of_a_running_loop(model: Path, seed_file: SeedFile) -> Non
 
 @pytest.mark.parametrize(
     ("stop", "code", "seconds"),
-    [(signal.SIGINT, 130, 3.0), (signal.SIGTERM, -signal.SIGTERM, 3.0), (signal.SIGKILL, -signal.SIGKILL, SOON)],
+    [
+        (signal.SIGINT, 130, 3.0),
+        (signal.SIGTERM, 130, 3.0),
+        (signal.SIGHUP, 130, 3.0),
+        (signal.SIGKILL, -signal.SIGKILL, SOON),
+    ],
 )
 def test_whatever_stops_evol_stops_the_server_and_costs_no_answer(
     model: Path, seed_file: SeedFile, stop: signal.Signals, code: int, seconds: float

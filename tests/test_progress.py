@@ -187,7 +187,8 @@ def test_the_panel_shows_brackets_as_they_are(terminal: Terminal, row: str, text
 
 
 def run_watched(seeds: Path, teacher: ScriptedTeacher) -> None:
-    recipe = resolve({"seed": seeds, "teacher": teacher.model, "rounds": 0, "reanswer_seeds": True, "tries": 1})
+    told = {"rounds": 0, "reanswer_seeds": True, "tries": 1, "patience": 0}
+    recipe = resolve({"seed": seeds, "teacher": teacher.model, **told})
     execute(prepare(recipe, dict.fromkeys(ROLES, teacher)), watch=watch(quiet=False))
 
 

@@ -36,13 +36,13 @@ def refusal(file: str = "", **flags: Any) -> str:  # noqa: ANN401 - as flags com
 def test_what_is_not_said_has_its_default() -> None:
     resolved = recipe()
     assert resolved == Recipe(seed=Path("seeds.json"))
-    assert (resolved.rounds, resolved.templates, resolved.concurrency, resolved.tries) == (4, "wizardlm", 16, 5)
+    assert (resolved.rounds, resolved.templates, resolved.concurrency, resolved.tries) == (4, "wizardlm", "auto", 5)
     assert (resolved.timeout, resolved.random_seed, resolved.words, resolved.weights) == (None, 42, None, {})
 
 
 def test_flags_go_over_the_file_and_the_file_over_the_defaults() -> None:
     resolved = recipe("rounds = 2\ntries = 3\nwords = [5, 9]", rounds=7)
-    assert (resolved.rounds, resolved.tries, resolved.words, resolved.concurrency) == (7, 3, (5, 9), 16)
+    assert (resolved.rounds, resolved.tries, resolved.words, resolved.concurrency) == (7, 3, (5, 9), "auto")
 
 
 def test_a_flag_that_is_not_given_is_none_and_changes_nothing() -> None:
@@ -382,7 +382,7 @@ def test_a_weight_given_as_a_flag_leaves_the_files_other_weights(tmp_path: Path)
             {"teacher": "local:a.gguf", "judge": "local:b.gguf", "local": {"chat_template_file": "t"}},
             "is for one local",
         ),
-        ({"teacher": "local:a.gguf", "local": {"slots": 32}}, "no more than 16 calls"),
+        ({"teacher": "local:a.gguf", "local": {"slots": 32}, "concurrency": 16}, "no more than 16 calls"),
         ({"teacher": "local:a.gguf", "local": {"slots": 1000}}, "--slots: "),
         ({"teacher": "local:a.gguf", "local": {"context": 2**31}}, "--context: "),
         ({"sampling": {"evolver": {"stop": [""]}}}, "--stop: "),

@@ -5,6 +5,7 @@ Everything heavy is imported by the command that needs it, so that `evol --help`
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -49,6 +50,11 @@ def _options(
 
 def main() -> None:
     """Runs the command line; the one place where errors become exit codes."""
+    for name in ("SIGTERM", "SIGHUP"):
+        # To be told to end is to be interrupted, unless that is ignored, as by nohup.
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         app()
     except EvolError as error:

@@ -35,11 +35,14 @@ def _lines(tally: Tally) -> Iterator[None]:
     done = threading.Event()
     started = time.monotonic()
 
+    for line in tally.opening:
+        say(line)
+
     def talk() -> None:
         last, busy = started, ""
         while not done.wait(LOOKED_AT):
             now = time.monotonic()
-            if tally.busy_with != busy and (busy := tally.busy_with):
+            if _busy(tally) != busy and (busy := _busy(tally)):
                 say(busy)
             if now - last >= LINE_SECONDS:
                 last = now
@@ -60,6 +63,8 @@ def _panel(tally: Tally) -> Iterator[None]:
     from rich.console import Console
     from rich.live import Live
 
+    for line in tally.opening:
+        say(line)
     started = time.monotonic()
     with Live(
         get_renderable=lambda: _table(tally, time.monotonic() - started),
@@ -85,6 +90,8 @@ def _table(tally: Tally, seconds: float) -> Table:
     table.add_row("calls", f"{tally.calls:,} ({tally.in_flight} in flight{_extra(tally)})")
     if tally.busy_with:
         table.add_row("teacher", Text(tally.busy_with))
+    if tally.stopping:
+        table.add_row("", Text(tally.stopping))
     if tally.last_failure:
         table.add_row("last failure", Text(_last_failure(tally)))  # what a server says is no markup
     table.add_row("tokens", _tokens(tally, seconds))
@@ -102,6 +109,11 @@ def _line(tally: Tally, seconds: float) -> str:
         for name, said in (("teacher", tally.busy_with), ("last failure", _last_failure(tally)))
         if said
     )
+
+
+def _busy(tally: Tally) -> str:
+    """What the run waits for, where it is not the teachers' replies as usual."""
+    return tally.stopping or tally.busy_with
 
 
 def _rounds(tally: Tally) -> str:
@@ -126,7 +138,8 @@ def _last_failure(tally: Tally) -> str:
 def _tokens(tally: Tally, seconds: float) -> str:
     paid = tally.paid
     rate = (paid.completion_tokens / seconds) if seconds else 0.0
-    return f"{paid.prompt_tokens:,} in, {paid.completion_tokens:,} out, {rate:,.0f} out/s"
+    money = f", ${tally.cost:,.2f}" if tally.cost else ""
+    return f"{paid.prompt_tokens:,} in, {paid.completion_tokens:,} out, {rate:,.0f} out/s{money}"
 
 
 def _times(tally: Tally, seconds: float) -> str:

@@ -19,6 +19,7 @@ METHOD = "Method"
 SAMPLING = "Sampling"
 LOCAL = "Local model"
 RUNNING = "Running"
+BUDGET = "Budget"
 
 
 def run(  # noqa: PLR0913 - one parameter for each option
@@ -62,7 +63,14 @@ def run(  # noqa: PLR0913 - one parameter for each option
         int | None, typer.Option(help="Decides every draw and the shuffle. [default: 42]", rich_help_panel=METHOD)
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="Calls in flight at once. [default: 16]", rich_help_panel=RUNNING)
+        str | None,
+        typer.Option(help="At most so many calls at once, at each teacher. [default: auto]", rich_help_panel=RUNNING),
+    ] = None,
+    rpm: Annotated[
+        float | None, typer.Option(help="At most so many calls a minute, at each teacher.", rich_help_panel=RUNNING)
+    ] = None,
+    tpm: Annotated[
+        float | None, typer.Option(help="At most so many tokens a minute, at each teacher.", rich_help_panel=RUNNING)
     ] = None,
     tries: Annotated[
         int | None, typer.Option(help="Tries of a call that fails, in all. [default: 5]", rich_help_panel=RUNNING)
@@ -70,6 +78,28 @@ def run(  # noqa: PLR0913 - one parameter for each option
     timeout: Annotated[
         float | None,
         typer.Option(help="Seconds a call may take. [default: 300, local models 3600]", rich_help_panel=RUNNING),
+    ] = None,
+    patience: Annotated[
+        float | None,
+        typer.Option(help="Seconds to wait for a teacher that is down. [default: 600]", rich_help_panel=RUNNING),
+    ] = None,
+    max_calls: Annotated[int | None, typer.Option(help="Stop before more calls.", rich_help_panel=BUDGET)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Stop before more tokens, of prompts and replies.", rich_help_panel=BUDGET)
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(help="Stop before more US dollars are spent on the run.", rich_help_panel=BUDGET)
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option(help="Stop sending after this time: 90m, 8h.", rich_help_panel=BUDGET)
+    ] = None,
+    price_in: Annotated[
+        str | None,
+        typer.Option(help="Dollars for 1M tokens of prompts, where it is not known.", rich_help_panel=BUDGET),
+    ] = None,
+    price_out: Annotated[
+        str | None,
+        typer.Option(help="Dollars for 1M tokens of replies, where it is not known.", rich_help_panel=BUDGET),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help=f"Of {WRITERS}. [default: 1]", rich_help_panel=SAMPLING)
@@ -142,8 +172,17 @@ def run(  # noqa: PLR0913 - one parameter for each option
         "judge_by_probability": judge_by_probability,
         "random_seed": random_seed,
         "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
         "tries": tries,
         "timeout": timeout,
+        "patience": patience,
+        "max_calls": max_calls,
+        "max_tokens": max_tokens,
+        "max_cost": max_cost,
+        "max_time": max_time,
+        "price_in": price_in,
+        "price_out": price_out,
         "sampling": _sampling(
             thinking,
             temperature=temperature,
@@ -174,11 +213,8 @@ def run(  # noqa: PLR0913 - one parameter for each option
 
     try:
         outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed, watch=watch(quiet=quiet))
-    except KeyboardInterrupt as stop:
-        folder = prepared.recipe.folder
-        raise Interrupted(
-            f"interrupted; what was answered is safe in {folder}; the same command goes on from there"
-        ) from stop
+    except KeyboardInterrupt as stop:  # while no call was in flight
+        raise Interrupted(f"interrupted; what was answered is safe in {recipe.folder}") from stop
     if not quiet:
         _say_outcome(outcome)
 
@@ -259,8 +295,10 @@ def _say_outcome(outcome: Outcome) -> None:
     failed = f", {tally.failed_tries:,} tries failed" if tally.failed_tries else ""
     say(
         f"cost: {tally.calls:,} calls{again}{failed}; {tally.paid.prompt_tokens:,} prompt and "
-        f"{tally.paid.completion_tokens:,} completion tokens; {outcome.seconds:.0f} s"
+        f"{tally.paid.completion_tokens:,} completion tokens{_money(outcome)}; {outcome.seconds:.0f} s"
     )
+    if tally.unpriced:
+        say(f"what {', '.join(tally.unpriced)} costs is not known: --price-in and --price-out say it")
     if outcome.pool.bad_rows:
         say(f"{len(outcome.pool.bad_rows):,} rows of the seed file were not usable")
     for notice in outcome.notices:
@@ -272,6 +310,10 @@ def _say_outcome(outcome: Outcome) -> None:
     else:
         say("no row was kept, so there is no dataset")
     say(f"next: evol stats {folder.path}")
+
+
+def _money(outcome: Outcome) -> str:
+    return f"; ${outcome.tally.cost:.4f}" if outcome.tally.cost else ""
 
 
 def _reasons(outcome: Outcome) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evol.errors import BadReply, DoesNotFit, RequestRefused
-from evol.records import Allowance, Answer, Request, Token, Usage
+from evol.records import Allowance, Answer, Price, Request, Token, Usage
 from evol.words import well_formed
 
 CUT = frozenset({"length", "max_tokens", "model_length"})
@@ -33,7 +33,8 @@ class Teacher(Protocol):
     tokens a prompt and its reply may have together, None where that is not known. `busy_with` says what keeps it from
     answering (loading a model), and is empty otherwise. `notices` are lines for the user about what it could not take,
     and what went wrong and was mended. `free` says that its calls cost no money, so that none is waited for when a run
-    is stopped. `allowance` is what it last said of its rate limits.
+    is stopped. `price` is what its provider asks for, None where that is not known. `allowance` is what it last said of
+    its rate limits.
     """
 
     model: str
@@ -43,6 +44,9 @@ class Teacher(Protocol):
     busy_with: str
     notices: list[str]
     allowance: Allowance | None
+
+    @property
+    def price(self) -> Price | None: ...
 
     async def send(self, request: Request) -> bytes:
         """One request, one reply: the body of a chat completion. One call, no retries.
@@ -96,6 +100,16 @@ def read_completion(body: bytes) -> Answer:
     if not text.strip() and not truncated:
         raise BadReply("the reply is empty")
     return Answer(text, reasoning, truncated, usage, _tokens(choice.get("logprobs")))
+
+
+def read_usage(body: bytes) -> Usage | None:
+    """What a reply of whatever kind says it has used; None where it does not say."""
+    try:
+        completion = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    usage = _usage(completion.get("usage") if isinstance(completion, dict) else None)
+    return usage if usage.total else None
 
 
 def check_cut(answer: Answer, max_tokens: int, context: int | None) -> None:

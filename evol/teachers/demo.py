@@ -11,7 +11,7 @@ import json
 import re
 from hashlib import blake2b
 
-from evol.records import Allowance, Request
+from evol.records import NO_PRICE, Allowance, Price, Request
 from evol.teachers.base import Description, completion_body
 from evol.words import count_words
 
@@ -89,6 +89,7 @@ class DemoTeacher:
     model = "demo"
     demo = True
     free = True
+    price: Price | None = NO_PRICE
     allowance: Allowance | None = None
     context: int | None = None
     busy_with = ""

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evol.errors import DoesNotFit, TeacherError, Unavailable
-from evol.records import Allowance, Request, Sampling
+from evol.records import NO_PRICE, Allowance, Price, Request, Sampling
 from evol.teachers.base import Description
 from evol.teachers.llama import LlamaServer
 from evol.teachers.openai import LONGEST_TOKEN, OpenAITeacher
@@ -42,6 +42,7 @@ class LocalTeacher:
 
     demo = False
     free = True
+    price: Price | None = NO_PRICE
     allowance: Allowance | None = None
 
     def __init__(self, path: Path, options: LocalOptions, timeout: float) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -21,8 +22,9 @@ import httpx2
 import openai
 
 from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
-from evol.records import Allowance, Request
+from evol.records import Allowance, Price, Request
 from evol.teachers.base import Description, read_completion
+from evol.teachers.prices import known_price
 from evol.teachers.servers import ANY_SERVER, Server, is_here
 
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
@@ -77,6 +79,11 @@ class OpenAITeacher:
         self._described = False
         self._schema_failures: Counter[bytes] = Counter()  # by request, until the first success
         self._client: openai.AsyncOpenAI | None = None
+
+    @cached_property
+    def price(self) -> Price | None:
+        """From the list that comes with evol, by the address and the model's name."""
+        return known_price(self.model, self.url)
 
     async def send(self, request: Request) -> bytes:
         if self._server.url and not self._described:

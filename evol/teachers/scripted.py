@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from evol.records import Allowance, Request
+from evol.records import Allowance, Price, Request
 from evol.teachers.base import Description, completion_body
 
 Reply = str | bytes | Exception
@@ -25,6 +25,7 @@ class ScriptedTeacher:
         self.model = model
         self.demo = False
         self.free = False
+        self.price: Price | None = None
         self.allowance: Allowance | None = None
         self.context: int | None = None
         self.busy_with = ""

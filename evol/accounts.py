@@ -1,0 +1,63 @@
+"""The money side of a run: what its models cost, what it may spend, and what was spent on it before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from evol.ask import SPENT
+from evol.budget import Budget, Caps, Spending
+from evol.errors import UsageError
+from evol.folder import Lock
+from evol.journal import Journal
+from evol.recipe import Recipe
+from evol.records import Price
+from evol.teachers import Teacher
+
+
+def prices_of(recipe: Recipe, teachers: Iterable[Teacher]) -> dict[str, Price]:
+    """By model. Those of the recipe come first, then those that are known, then those for all others."""
+    others = None if recipe.price_in is None or recipe.price_out is None else Price(recipe.price_in, recipe.price_out)
+    prices: dict[str, Price] = {}
+    for teacher in teachers:
+        own = recipe.prices.get(teacher.model)
+        if price := Price(*own) if own else teacher.price or others:
+            prices[teacher.model] = price
+    return prices
+
+
+def unpriced(recipe: Recipe, teachers: Iterable[Teacher]) -> tuple[str, ...]:
+    """The models whose price nobody knows."""
+    teachers = list(teachers)
+    prices = prices_of(recipe, teachers)
+    return tuple(dict.fromkeys(teacher.model for teacher in teachers if teacher.model not in prices))
+
+
+def check_prices(recipe: Recipe, teachers: Iterable[Teacher]) -> None:
+    """Raises `UsageError` where money is capped and nobody knows what is paid."""
+    if (recipe.price_in is None) != (recipe.price_out is None):
+        raise UsageError("--price-in and --price-out go together: dollars for a million tokens of prompts and replies")
+    unknown = unpriced(recipe, teachers)
+    if recipe.max_cost is not None and unknown:
+        raise UsageError(
+            f"--max-cost needs prices, and that of {', '.join(unknown)} is not known: give --price-in and --price-out, "
+            "in dollars for a million tokens, or [prices] in evol.toml"
+        )
+
+
+def open_budget(recipe: Recipe, teachers: Iterable[Teacher], journal: Journal, lock: Lock) -> tuple[Budget, list[str]]:
+    """The run's budget with what was spent before, and what is to be said of that.
+
+    A process that dies without a word leaves a note in the lock: what was in flight then counts at its worst.
+    """
+    before, said = Spending.from_json(journal.view().meta().get(SPENT, "")), []
+    if lock.unclean:
+        in_flight, _, spent = lock.left.partition(" ")
+        before = max(before, Spending.from_json(spent), key=lambda spending: spending.calls)
+        at_most = f", with {in_flight} calls in flight: so many, at most, are paid for again" if in_flight else ""
+        said.append(f"the last process at work in this run ended without a word{at_most}")
+    caps = Caps(recipe.max_calls, recipe.max_tokens, recipe.max_cost)
+
+    def note(in_flight: int, spent: Spending) -> None:
+        lock.note(f"{in_flight} {spent.to_json()}")
+
+    return Budget(caps, prices_of(recipe, teachers), before, note), said
