@@ -10,18 +10,35 @@ from evol.errors import UsageError
 from evol.folder import Lock
 from evol.journal import Journal
 from evol.recipe import Recipe
-from evol.records import Price
-from evol.teachers import Teacher
+from evol.records import Price, Role
+from evol.teachers import Teacher, list_price
 
 
 def prices_of(recipe: Recipe, teachers: Iterable[Teacher]) -> dict[str, Price]:
     """By model. Those of the recipe come first, then those that are known, then those for all others."""
-    others = None if recipe.price_in is None or recipe.price_out is None else Price(recipe.price_in, recipe.price_out)
     prices: dict[str, Price] = {}
     for teacher in teachers:
         own = recipe.prices.get(teacher.model)
-        if price := Price(*own) if own else teacher.price or others:
+        if price := Price(*own) if own else teacher.price or _others(recipe):
             prices[teacher.model] = price
+    return prices
+
+
+def _others(recipe: Recipe) -> Price | None:
+    """The price of models whose price is not known."""
+    if recipe.price_in is None or recipe.price_out is None:
+        return None
+    return Price(recipe.price_in, recipe.price_out)
+
+
+def listed_prices(recipe: Recipe) -> dict[Role, Price]:
+    """By role, before any teacher is there; roles of models whose price nobody knows are left out."""
+    prices: dict[Role, Price] = {}
+    for role in recipe.roles():
+        if spec := recipe.spec(role):
+            listed = list_price(spec, recipe.prices)
+            if price := listed or _others(recipe):
+                prices[role] = price
     return prices
 
 

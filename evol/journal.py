@@ -243,6 +243,13 @@ class JournalView:
         """Every reply as it came, with its place; calls that were given up have none."""
         return ((place, body) for place, body in self._select("SELECT place, body FROM answers WHERE failure = ''"))
 
+    def calls(self) -> Iterator[tuple[str, bytes, int, float]]:
+        """Every call that is settled: its place, the reply or why it was given up, its tries and seconds."""
+        return (
+            (place, body, tries, seconds)
+            for place, body, tries, seconds in self._select("SELECT place, body, tries, seconds FROM answers")
+        )
+
     def has_answers(self) -> bool:
         """Whether anything was ever asked."""
         return any(self._select("SELECT place FROM answers LIMIT 1"))

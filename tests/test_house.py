@@ -19,7 +19,7 @@ FLOORS = (
     ("evol.__main__",),
     ("evol.cli",),
     ("evol",),
-    ("evol.forecast",),
+    ("evol.forecast", "evol.pilot"),
     ("evol.engine",),
     ("evol.dataset.card",),
     ("evol.review",),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from evol.cli import review, run, teachers, templates
+from evol.cli import plan, review, run, teachers, templates
 from evol.cli.talk import say
 from evol.errors import CannotWrite, EvolError
 from evol.version import __version__
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("stats")(review.stats)
 app.command("show")(review.show)
 app.add_typer(templates.app, name="templates")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from evol.cli.talk import say
 
 if TYPE_CHECKING:
     from evol.engine import Outcome, Prepared
+    from evol.forecast import Forecast
+    from evol.recipe import Recipe
 
 TEACHER = "Teacher for all roles, as openai:MODEL, local:FILE.gguf or ollama:MODEL. (`evol teachers` lists them.)"
 WRITERS = "evolver and responder"
@@ -148,67 +151,19 @@ def run(  # noqa: PLR0913 - one parameter for each option
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Evolve a seed file. The same command again continues where it stopped and pays for nothing twice."""
+    given = dict(locals())
     from evol.engine import execute, prepare
     from evol.errors import Interrupted
     from evol.recipe import resolve
 
-    flags: dict[str, Any] = {
-        "seed": seed,
-        "rounds": rounds,
-        "teacher": teacher,
-        "evolver": evolver,
-        "judge": judge,
-        "responder": responder,
-        "scorer": scorer,
-        "out": out,
-        "limit": limit,
-        "sample": sample,
-        "strict": strict,
-        "templates": templates,
-        "weights": _weights(weight),
-        "words": _words(words),
-        "reanswer_seeds": reanswer_seeds,
-        "score_seeds": score_seeds,
-        "judge_by_probability": judge_by_probability,
-        "random_seed": random_seed,
-        "concurrency": concurrency,
-        "rpm": rpm,
-        "tpm": tpm,
-        "tries": tries,
-        "timeout": timeout,
-        "patience": patience,
-        "max_calls": max_calls,
-        "max_tokens": max_tokens,
-        "max_cost": max_cost,
-        "max_time": max_time,
-        "price_in": price_in,
-        "price_out": price_out,
-        "sampling": _sampling(
-            thinking,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            seed=sampling_seed,
-            stop=stop or None,
-        ),
-        "local": _given(
-            context=context,
-            slots=slots,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            chat_template_file=chat_template_file,
-        ),
-    }
-    recipe = resolve(flags, config)
+    recipe = resolve(flags_of(given), config)
     if dry_run:
         recipe.check_teachers()
-        _say_forecast(prepare(recipe, teachers={}))
+        say_forecast(prepare(recipe, teachers={}))
         return
     prepared = prepare(recipe)
     if not quiet:
-        _say_bad_rows(prepared)
+        say_bad_rows(prepared)
     from evol.cli.progress import watch
 
     try:
@@ -217,6 +172,24 @@ def run(  # noqa: PLR0913 - one parameter for each option
         raise Interrupted(f"interrupted; what was answered is safe in {recipe.folder}") from stop
     if not quiet:
         _say_outcome(outcome)
+
+
+SAMPLING_FLAGS = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty")
+LOCAL_FLAGS = ("context", "slots", "threads", "gpu_layers", "chat_template_file")
+NO_OPTIONS = ("config", "accept_drift", "retry_failed", "dry_run", "quiet", "weight", "words", "thinking", "stop")
+
+
+def flags_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `evol run`, by its parameters' names, as `resolve` takes them."""
+    apart = (*SAMPLING_FLAGS, *LOCAL_FLAGS, *NO_OPTIONS, "sampling_seed")
+    flags = {name: value for name, value in given.items() if name not in apart}
+    sampling = {name: given[name] for name in SAMPLING_FLAGS}
+    return flags | {
+        "weights": _weights(given["weight"]),
+        "words": _words(given["words"]),
+        "sampling": _sampling(given["thinking"], **sampling, seed=given["sampling_seed"], stop=given["stop"] or None),
+        "local": _given(**{name: given[name] for name in LOCAL_FLAGS}),
+    }
 
 
 def _given(**options: object) -> dict[str, object] | None:
@@ -256,7 +229,8 @@ def _words(text: str | None) -> tuple[int, int] | None:
         raise UsageError(f"--words {text}: give the least and the most, as 10-20") from error
 
 
-def _say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
+def say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
+    """The first rows of the seed file that are passed over, on stderr."""
     bad = prepared.pool.bad_rows
     for line in bad[:shown]:
         say(f"passed over: {line}")
@@ -264,12 +238,13 @@ def _say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
         say(f"passed over: {len(bad) - shown} more rows; --strict stops at the first")
 
 
-def _say_forecast(prepared: Prepared) -> None:
+def say_forecast(prepared: Prepared) -> None:
+    """What the run will ask for at most, on stdout."""
     from evol.folder import RunFolder
     from evol.forecast import ASSUMED, forecast
     from evol.review import load
 
-    _say_bad_rows(prepared)
+    say_bad_rows(prepared)
     expected = forecast(prepared)
     recipe = prepared.recipe
     typer.echo(f"{len(prepared.pool.seeds):,} seeds, {recipe.rounds} rounds, at most:")
@@ -279,6 +254,7 @@ def _say_forecast(prepared: Prepared) -> None:
         typer.echo(f"  {stage:10}{calls:>12,}{tokens.prompt_tokens:>16,}{tokens.completion_tokens:>20,}")
     total = expected.total_tokens
     typer.echo(f"  {'in all':10}{expected.total_calls:>12,}{total.prompt_tokens:>16,}{total.completion_tokens:>20,}")
+    typer.echo(f"  {_said_cost(recipe, expected)}")
     typer.echo("Eliminated rows make it less, failed calls more.")
     typer.echo(f"Tokens are estimated: {ASSUMED}.")
     if RunFolder(recipe.folder).journal.is_file():
@@ -286,6 +262,18 @@ def _say_forecast(prepared: Prepared) -> None:
         typer.echo(
             f"{recipe.folder} holds {answered:,} answers; those that are asked for again are not paid for again."
         )
+
+
+def _said_cost(recipe: Recipe, expected: Forecast) -> str:
+    from evol.accounts import listed_prices
+    from evol.records import ROLE_OF_STAGE
+
+    prices = listed_prices(recipe)
+    roles = {stage: ROLE_OF_STAGE[stage] for stage, calls in expected.calls.items() if calls}
+    if unknown := sorted({recipe.spec(role) or "no teacher" for role in roles.values() if role not in prices}):
+        return f"what {', '.join(unknown)} costs is not known: --price-in and --price-out say it"
+    cost = sum(prices[role].of(expected.tokens[stage]) for stage, role in roles.items())
+    return f"at the prices known: ${cost:,.2f}"
 
 
 def _say_outcome(outcome: Outcome) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evol.teachers.base import Teacher, check_cut, completion_body, read_completion, read_usage
-from evol.teachers.named import TEACHER_KINDS, Endpoint, LocalModel, parse_spec, teacher_named
+from evol.teachers.named import TEACHER_KINDS, Endpoint, LocalModel, list_price, parse_spec, teacher_named
 from evol.teachers.options import LocalOptions
 from evol.teachers.scripted import ScriptedTeacher
 
@@ -16,6 +16,7 @@ __all__ = [
     "Teacher",
     "check_cut",
     "completion_body",
+    "list_price",
     "parse_spec",
     "read_completion",
     "read_usage",

@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from evol.errors import TeacherError, UsageError
+from evol.records import NO_PRICE, Price
 from evol.teachers.base import Teacher
 from evol.teachers.options import PREFERRED, LocalOptions
+from evol.teachers.prices import known_price
 from evol.teachers.servers import ANY_SERVER, SERVERS, Server
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -130,6 +133,14 @@ def teacher_named(
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise TeacherError(f"the key in {variable} holds characters that no key has: set it again")
     return OpenAITeacher(named.model, named.url, key, timeout or TIMEOUT, key_variable=variable, server=named.server)
+
+
+def list_price(spec: str, own: Mapping[str, tuple[Decimal, Decimal]]) -> Price | None:
+    """The price of what a spec names, where it is among the user's `own` (by model) or known; None where it is not."""
+    named = parse_spec(spec)
+    if not isinstance(named, Endpoint):
+        return NO_PRICE
+    return Price(*own[named.model]) if named.model in own else known_price(named.model, named.url)
 
 
 def key_variable(endpoint: Endpoint, keys: Mapping[str, str]) -> str:
