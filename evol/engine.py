@@ -9,7 +9,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -21,7 +21,7 @@ from evol.dataset.card import write_card
 from evol.dataset.finish import Finished, finish
 from evol.dataset.rows import from_json, to_json
 from evol.drift import changes, decisive_parts, digest_of, missing_seeds
-from evol.errors import DriftError
+from evol.errors import CannotWrite, DriftError
 from evol.folder import RunFolder, write_whole
 from evol.journal import Journal
 from evol.limiter import Pace
@@ -99,7 +99,7 @@ def execute(
         unpriced=unpriced(recipe, prepared.teachers.values()),
     )
     folder.check_it_is_ours(recipe.seed)
-    with folder.locked() as lock, Journal(folder.journal) as journal:
+    with folder.locked() as lock, Journal(folder.journal, check=lock.unclean) as journal:
         for line in _first_lines(prepared):
             folder.write_log(line)
         asked_under = _open(prepared, folder, journal, accept_drift=accept_drift, retry_failed=retry_failed)
@@ -125,7 +125,8 @@ def execute(
             with watch(tally):
                 schedule.complete()
         except BaseException as error:
-            folder.write_log(f"stopped: {type(error).__name__}: {error}")
+            with suppress(CannotWrite):  # the reason it stopped is what counts
+                folder.write_log(f"stopped: {type(error).__name__}: {error}")
             raise
         finished = _finish(prepared, folder, journal)
     notices = tally.notices

@@ -11,17 +11,54 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evol.errors import CannotWrite, FolderInUse, RunMissing, UsageError
+from evol.filesystem import remote_kind
+
+HOLDER = 1000  # bytes at most for the name of who holds a lock
+NOTE = 200  # bytes of a note
 
 
 class Lock:
-    """dev"""
+    """Who is at work in a run's folder, and what was in flight when the last who was died without a word.
 
-    def __init__(self) -> None:
+    The file is empty when nobody is. `unclean` says that it was not, and `left` is what the last process noted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._note_at = 0
         self.unclean = False
         self.left = ""
 
+    def take(self) -> str:
+        """Takes it, and returns nothing; or the name of who holds it. Raises `OSError`."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._read()[0] or "another process"
+        holder, self.left = self._read()
+        self.unclean = bool(holder)
+        here = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+        self._note_at = len(here)
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, here, 0)
+        os.fsync(self._file)
+        return ""
+
     def note(self, text: str) -> None:
-        """dev"""
+        """Keeps a line of ASCII for whoever comes after a sudden end. Not fsynced: a kill loses none of it."""
+        os.pwrite(self._file, text[:NOTE].ljust(NOTE).encode(), self._note_at)
+
+    def release(self) -> None:
+        """Leaves it as somebody does who was able to."""
+        os.ftruncate(self._file, 0)
+
+    def close(self) -> None:
+        """Lets go of the file, and with it of the lock."""
+        os.close(self._file)
+
+    def _read(self) -> tuple[str, str]:
+        holder, _, note = os.pread(self._file, HOLDER + NOTE, 0).decode("utf-8", "replace").partition("\n")
+        return holder.strip(), note.strip()
 
 
 class RunFolder:
@@ -43,26 +80,32 @@ class RunFolder:
 
         Raises `FolderInUse` where one is in already, and `CannotWrite` where the folder cannot be made.
         """
+        if kind := remote_kind(self.path):
+            raise CannotWrite(
+                f"{self.path} is on a remote file system ({kind}), where a journal is not safe: name a folder on a "
+                "local disk with --out, and copy it when the run is finished"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._lock.open("a+")
+            lock = Lock(self._lock)
         except OSError as error:
             raise self._cannot_write(error) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-                lock.flush()
-            except BlockingIOError as error:
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
+        try:
+            if holder := lock.take():
                 raise FolderInUse(
                     f"{self.path} is in use by {holder}: wait for it, or choose another folder with --out"
-                ) from error
-            except OSError as error:
-                raise self._cannot_write(error) from error
-            yield Lock()
+                )
+        except OSError as error:
+            lock.close()
+            raise self._cannot_write(error) from error
+        except FolderInUse:
+            lock.close()
+            raise
+        try:
+            yield lock
+        finally:
+            lock.release()
+            lock.close()
 
     def write_log(self, line: str) -> None:
         """Adds a line to run.log, with the time. Raises `CannotWrite`."""

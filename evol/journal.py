@@ -16,15 +16,17 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from evol.ballast import Ballast
 from evol.errors import CannotWrite, DriftError, JournalDamaged
 
 MAX_BATCH = 256
+BALLAST = "journal.ballast"
 BATCH_SECONDS = 0.004  # a writer that waits a little for company saves CPU and costs nothing: the gate is already free
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -34,7 +36,7 @@ CREATE TABLE IF NOT EXISTS answers (
     recipe  TEXT NOT NULL,     -- digest of the recipe it was asked under
     failure TEXT NOT NULL,     -- why the call was given up; empty for an answer
     body    BLOB NOT NULL,     -- the reply as it came
-    crc     INTEGER NOT NULL,  -- of the body
+    crc     INTEGER NOT NULL,  -- of all the others
     tries   INTEGER NOT NULL,
     seconds REAL NOT NULL,
     PRIMARY KEY (place, digest)
@@ -42,7 +44,7 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS rows (seed_id TEXT, round INTEGER, row TEXT NOT NULL, PRIMARY KEY (seed_id, round));
 CREATE TABLE IF NOT EXISTS pool (seed_order INTEGER PRIMARY KEY, seed_id TEXT NOT NULL UNIQUE);
 """
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,33 @@ class Entry:
     tries: int = 1
     seconds: float = 0.0
 
+    @property
+    def crc(self) -> int:
+        """The checksum of all of it, by which a row is known to be whole wherever it is found."""
+        about = (self.place, self.digest.hex(), self.recipe, self.failure, self.tries, self.seconds)
+        return zlib.crc32(self.body, zlib.crc32(repr(about).encode()))
+
 
 class Journal:
-    """A run's journal, open for writing. Use it with `with`; one process at a time (the run's folder is locked)."""
+    """A run's journal, open for writing. Use it with `with`; one process at a time (the run's folder is locked).
 
-    def __init__(self, path: Path) -> None:
+    `check` looks through all of it first, as is needed after a process that ended without a word. `in_trouble` is
+    called from the writing thread when the disk is full and nothing more should be paid for: what is recorded after
+    that is still kept, as long as the room lasts that was set aside for it. Raises `CannotWrite` and `JournalDamaged`.
+    """
+
+    def __init__(self, path: Path, *, check: bool = False) -> None:
         self.path = path
+        self.in_trouble: Callable[[CannotWrite], None] = lambda _: None
         try:
             self._reader = _connect(path, read_only=False)
-            self._reader.executescript(SCHEMA)
             self._check_version()
+            self._reader.executescript(SCHEMA)
+            if check:
+                self._check_all()
         except sqlite3.Error as error:
             raise _translated(error, path) from error
+        self._ballast = Ballast(path.with_name(BALLAST))
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -83,6 +100,7 @@ class Journal:
         self._work.put(None)
         self._thread.join()
         self._reader.close()
+        self._ballast.remove()
         if self._failed and error is None:
             raise self._failed
 
@@ -102,11 +120,11 @@ class Journal:
         for columns in found:
             entry = Entry(place, *columns[:6])
             if entry.digest == digest:
-                whole = zlib.crc32(entry.body) == columns[6]
+                whole = entry.crc == columns[6]
                 if failures and not whole:
                     raise JournalDamaged(
-                        f"{self.path}: the answer at {place} is damaged (checksum): restore the file from a copy, "
-                        "or add --retry-failed to ask for it again"
+                        f"{self.path}: the answer at {place} is damaged (checksum): `evol repair {self.path.parent}` "
+                        "keeps all others, and --retry-failed asks for it again"
                     )
                 return entry if whole and (failures or not entry.failure) else None
         if any(columns[1] == recipe for columns in found):
@@ -121,7 +139,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         statement = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        values = (entry.place, entry.digest, entry.recipe, entry.failure, entry.body, zlib.crc32(entry.body))
+        values = (entry.place, entry.digest, entry.recipe, entry.failure, entry.body, entry.crc)
         self._work.put(_Work(statement, (*values, entry.tries, entry.seconds), loop, done))
         await done
 
@@ -164,9 +182,19 @@ class Journal:
 
     def _check_version(self) -> None:
         (version,) = self._reader.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
+        if version > VERSION:
             raise JournalDamaged(f"{self.path}: written by a newer evol (journal version {version}); update evol")
+        if 0 < version < VERSION:
+            raise JournalDamaged(
+                f"{self.path}: written by an evol before its first release (journal version {version}): choose another "
+                "folder with --out"
+            )
         self._reader.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _check_all(self) -> None:
+        problems = [str(problem) for (problem,) in self._reader.execute("PRAGMA quick_check(1)")]
+        if problems != ["ok"]:
+            raise _damaged(self.path, problems[0])
 
     def _write(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -176,9 +204,7 @@ class Journal:
             try:
                 if self._failed is None:
                     connection = connection or _connect(self.path, read_only=False)
-                    with connection:
-                        for work in batch:
-                            connection.execute(work.statement, work.values)
+                    self._commit(connection, batch)
             # From here on nothing is written: an answer that cannot be kept must not be followed by one that can.
             except sqlite3.Error as error:
                 self._failed = _translated(error, self.path)
@@ -187,6 +213,16 @@ class Journal:
             _settle(batch, self._failed)
         if connection is not None:
             connection.close()
+
+    def _commit(self, connection: sqlite3.Connection, batch: list[_Work]) -> None:
+        try:
+            _execute(connection, batch)
+        except sqlite3.Error as error:
+            trouble = _translated(error, self.path, "what was answered is kept; ")
+            if not isinstance(trouble, CannotWrite) or not self._ballast.give_up():
+                raise
+            _execute(connection, batch)
+            self.in_trouble(trouble)
 
     def _next_batch(self) -> tuple[list[_Work], bool]:
         first = self._work.get()
@@ -275,6 +311,12 @@ class _Work:
     done: asyncio.Future[None] | None = None
 
 
+def _execute(connection: sqlite3.Connection, batch: list[_Work]) -> None:
+    with connection:
+        for work in batch:
+            connection.execute(work.statement, work.values)
+
+
 def _settle(batch: list[_Work], failure: BaseException | None) -> None:
     """Tells everybody who waits for this batch, with one wake-up of the loop."""
     waiting = [work.done for work in batch if work.done is not None]
@@ -307,13 +349,18 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
-def _translated(error: sqlite3.Error, path: Path) -> CannotWrite | JournalDamaged:
+def _damaged(path: Path, why: object) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path}: {why}: this is not a journal as evol wrote it; `evol repair {path.parent}` saves what is whole in it"
+    )
+
+
+def _translated(error: sqlite3.Error, path: Path, kept: str = "") -> CannotWrite | JournalDamaged:
     # Extended codes carry the primary one in their low byte. A wrong use of the connection has no code at all.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    ):
-        return JournalDamaged(f"{path}: {error}: this is not a journal as evol wrote it; restore it from a copy")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path, error)
     remedy = "make room" if code == sqlite3.SQLITE_FULL else "see that evol may write there and nobody else does"
-    return CannotWrite(f"{path}: {error}: {remedy}, or choose another folder with --out, and run the command again")
+    return CannotWrite(
+        f"{path}: {error}: {kept}{remedy}, or choose another folder with --out, and run the command again"
+    )

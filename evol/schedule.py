@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from evol.ask import Ask, Stopped
@@ -72,6 +72,7 @@ class Schedule:
 
     async def _run(self) -> None:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        self.journal.in_trouble = lambda error: self._tell(self.stop, error)
         ending = asyncio.create_task(self._end_in_time())
         try:
             with self._hearing_signals():
@@ -156,15 +157,17 @@ class Schedule:
     def _interrupt(self) -> None:
         """The first stops, the second drops. Called from any thread."""
         self._interrupts += 1
-        if self._loop is None or self._loop.is_closed():
-            return
-        if self._interrupts == 1:
-            interrupted = Interrupted(
-                f"interrupted; what was answered is safe in {self.where}; the same command goes on from there"
-            )
-            self._loop.call_soon_threadsafe(self.stop, interrupted)
+        if self._interrupts > 1:
+            self._tell(self._drop)
         else:
-            self._loop.call_soon_threadsafe(self._drop)
+            again = "the same command goes on from there"
+            self._tell(self.stop, Interrupted(f"interrupted; what was answered is safe in {self.where}; {again}"))
+
+    def _tell(self, what: Callable[..., None], *values: object) -> None:
+        """Has it done on the loop, from any thread, if that is still there."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(what, *values)
 
     @contextmanager
     def _hearing_signals(self) -> Iterator[None]:
