@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
-from math import inf, isfinite
+from math import inf, isfinite, sqrt
 from typing import TypeGuard
 
 from evol.errors import RateLimited, TimedOut
@@ -32,7 +32,9 @@ LONGEST_PAUSE = 1800.0  # seconds: what a teacher may ask for at most
 FIRST_PAUSE = 0.1  # seconds after a refusal that does not say how long; doubled with every cut in a row
 LONGEST_OWN_PAUSE = 30.0
 FIRST_HOLD = 5.0  # seconds without growth after a cut; doubled while the cuts come at the same place
-LONGEST_HOLD = 60.0
+LONG_HOLD = 60.0  # up to this, or as long as so many calls take
+HELD_CALLS = 400
+LONGEST_HOLD = 600.0
 DAY = 86_400.0  # seconds: a reset beyond it is no reset but a date, or nonsense
 RECENT = (1 << 50) - 1  # mask of the outcomes that decide whether refusals are chance
 SOFTER = (0.97, 0.93, 0.85, 0.7, 0.5)  # what the first, second, ... cut in a row leaves of the rhythm
@@ -102,7 +104,7 @@ class _Search:
         self.limit = first
         self.highest = highest
         self.rhythm: _Bucket | None = None
-        self.latency = 1.0  # seconds, of late
+        self.latency = 0.0  # seconds, of late
         self.era = 0
         self.full = False  # somebody had to wait for the limit since the last look
         self.slowed = False  # somebody had to wait for the rhythm since the last look
@@ -112,11 +114,14 @@ class _Search:
         self._quickening = 0.01  # the part of itself that the rhythm grows by next
         self._next_look = 0.0  # when the rhythm may grow again
         self._last_look = 0.0, 0  # when it could last, and how many were sent by then
+        self._survived = 0.0  # the rhythm before it last grew
+        self._mixed = self._bursty = False  # whether that decided the last cut, and was wrong
         self._hold, self._held_until = FIRST_HOLD / 2, 0.0
         self._cut_at = (0.0, 0.0)  # limit and rhythm after the last cut
         self._row, self._soon = 0, 0.0  # cuts in a row, and until when the next one belongs to them
         self._recent = 0  # bits: the outcomes of late, 1 for a refusal
         self._noise = 0.0  # the part of calls that is refused whatever one does
+        self._refused_before = 0.0  # the part refused before the last cut
         self._since, self._sent, self._refused = 0.0, 0, 0  # the last cut, and what was sent and refused after it
         self._base = (first, 0.0)  # the limit to fall back to, and the completions per second it brought
         self._window, self._completed = 0.0, 0  # when counting began, and the completions since
@@ -150,7 +155,7 @@ class _Search:
         self._refused += 1
         self._lowest = min(self._lowest, slot.rank)
         self._recent = (self._recent << 1 | 1) & RECENT
-        allowed = 1 if asked else (5 if now < self._held_until else 2) + self._noise * 150
+        allowed = 1 if asked else (3 if now < self._held_until else 2) + self._noise * 150
         if self._recent.bit_count() < allowed:  # chance, so far
             return asked
         self._row = self._row + 1 if now < self._soon else 0
@@ -175,8 +180,13 @@ class _Search:
         rate = self.rhythm.rate if self.rhythm else self.limit / self.latency
         passed = now - self._since
         taken = self._sent - self._refused
-        steady = taken / passed * 0.98 if passed > 2.0 and taken >= 8 else inf
-        rate = max(SLOWEST, rate / 2, min(rate * SOFTER[min(self._row, 4)], steady))
+        steady = taken / passed if passed > 2.0 and taken >= 8 else inf
+        if self._mixed and now < self._held_until:
+            self._bursty = True  # what it survived for a while, it did not sustain
+        self._mixed = steady < self._survived and not self._bursty
+        if self._mixed:
+            steady = sqrt(steady * self._survived)
+        rate = max(SLOWEST, rate / 2, min(rate * SOFTER[min(self._row, 4)], steady * 0.98))
         self._set_rhythm(rate, now)
 
     def _set_rhythm(self, rate: float, now: float) -> None:
@@ -188,7 +198,10 @@ class _Search:
 
     def _cut(self, now: float, goal: int) -> None:
         self.era += 1
+        if self._sent >= 20:
+            self._refused_before = self._refused / self._sent
         self._recent = self._sent = self._refused = 0
+        self._survived = 0.0
         self._since = now
         self._keep(now)
         self._base = (goal, 0.0)
@@ -199,7 +212,9 @@ class _Search:
         """No growth for a while; longer where the last time came to the same result."""
         here = (float(self.limit), self.rhythm.rate if self.rhythm else 0.0)
         same = all(abs(new - old) <= old * 0.15 for new, old in zip(here, self._cut_at, strict=True))
-        self._hold = min(LONGEST_HOLD, self._hold * 2) if same else FIRST_HOLD
+        rate = here[1] or self.limit / self.latency
+        longest = min(LONGEST_HOLD, max(LONG_HOLD, HELD_CALLS / rate))
+        self._hold = min(longest, self._hold * 2) if same else FIRST_HOLD
         self._cut_at = here
         self._held_until = now + self._hold
         self._stride, self._quickening = 1, 0.01
@@ -240,6 +255,7 @@ class _Search:
         since, sent = self._last_look
         if self.slowed and self._sent - sent >= rhythm.rate * (now - since) * 0.8:
             self._measure_noise()
+            self._survived = rhythm.rate
             self._set_rhythm(rhythm.rate * (1 + self._quickening), now)
             self._quickening = min(1.0, self._quickening * 2)
         self._last_look = now, self._sent
@@ -248,8 +264,13 @@ class _Search:
 
     def _measure_noise(self) -> None:
         """The first growth after a hold: what was refused during it is not for growing."""
-        if self._quickening == 0.01 and self._stride == 1 and self._sent >= 20:
-            self._noise = min(0.05, self._refused / self._sent)
+        if self._quickening > 0.01 or self._stride > 1 or not self._sent:
+            return
+        share = self._refused / self._sent
+        if self._mixed:
+            self._bursty = self._bursty or share > self._noise + 0.01
+        elif self._sent >= 100:
+            self._noise = min(0.03, share, self._refused_before)
 
 
 class Limiter:
@@ -305,6 +326,7 @@ class Limiter:
             before = self.limit
             self._search.succeeded(slot, _now())
             if self.limit > before:
+                self._spread(_now(), 0.5)
                 self._changed()
         finally:
             self._leave(slot)
@@ -340,6 +362,9 @@ class Limiter:
     async def _enter(self, order: int, slot: Slot) -> Slot:
         if self._error:
             raise self._error
+        if not self._search.latency:
+            self._search.latency = 1.0
+            self._spread(_now(), 1.0)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (order, next(self._arrivals), turn, slot))
         self._admit()
@@ -417,10 +442,14 @@ class Limiter:
         until = now + min(seconds, LONGEST_PAUSE)
         if until > max(now, self._paused_until):
             self._paused_until = until
-            spread = max(1.0, self._search.latency)
-            self._ramp = _Bucket(self.limit / spread, 1.0)
-            self._ramp_until = until + spread
+            self._spread(until, 1.0)
             self._search.restart(until)
+
+    def _spread(self, start: float, share: float) -> None:
+        """From `start` on, nobody starts together with others: the limit is reached in a share of a latency."""
+        seconds = max(1.0, self._search.latency) * share
+        self._ramp = _Bucket(self.limit / seconds, 1.0)
+        self._ramp_until = start + seconds
 
     def _hear(self, left: Left | None, bucket: _Bucket, uncounted: float, now: float) -> None:
         """What the teacher says is left, less what is on its way, bounds the level from below, and from above as it is.
