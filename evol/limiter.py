@@ -117,7 +117,7 @@ class _Search:
         self._survived = 0.0  # the rhythm before it last grew
         self._mixed = self._bursty = False  # whether that decided the last cut, and was wrong
         self._hold, self._held_until = FIRST_HOLD / 2, 0.0
-        self._cut_at = (0.0, 0.0)  # limit and rhythm after the last cut
+        self._cut_at = 0.0  # the limit after the last cut, or the rhythm, below 0
         self._row, self._soon = 0, 0.0  # cuts in a row, and until when the next one belongs to them
         self._recent = 0  # bits: the outcomes of late, 1 for a refusal
         self._noise = 0.0  # the part of calls that is refused whatever one does
@@ -167,13 +167,13 @@ class _Search:
             self.limit = max(1, self._lowest - 1, self.limit // 2)
         if not crowded:
             self._slow_down(now)
-        self._cut(now, goal)
+        self._cut(now, goal, self.limit if crowded or not self.rhythm else -self.rhythm.rate)
         return pause
 
     def timed_out(self, slot: Slot, now: float) -> None:
         if slot.era == self.era:
             self.limit = max(1, min(self.limit, slot.rank) // 2)
-            self._cut(now, self.limit)
+            self._cut(now, self.limit, self.limit)
 
     def _slow_down(self, now: float) -> None:
         """A teacher's bucket was empty at the last refusal and is now: what it took between them, it sustains."""
@@ -196,26 +196,25 @@ class _Search:
         self.rhythm.fill(now)
         self.rhythm.rate, self.rhythm.most = rate, max(1.0, rate / 50)
 
-    def _cut(self, now: float, goal: int) -> None:
+    def _cut(self, now: float, goal: int, place: float) -> None:
         self.era += 1
         if self._sent >= 20:
             self._refused_before = self._refused / self._sent
         self._recent = self._sent = self._refused = 0
         self._survived = 0.0
         self._since = now
-        self._keep(now)
+        self._keep(now, place)
         self._base = (goal, 0.0)
         self._accepted = [0] * len(self._accepted)
         self._lowest = self.highest
 
-    def _keep(self, now: float) -> None:
+    def _keep(self, now: float, place: float) -> None:
         """No growth for a while; longer where the last time came to the same result."""
-        here = (float(self.limit), self.rhythm.rate if self.rhythm else 0.0)
-        same = all(abs(new - old) <= old * 0.15 for new, old in zip(here, self._cut_at, strict=True))
-        rate = here[1] or self.limit / self.latency
+        same = abs(place - self._cut_at) <= abs(self._cut_at) * 0.15
+        rate = self.rhythm.rate if self.rhythm else self.limit / self.latency
         longest = min(LONGEST_HOLD, max(LONG_HOLD, HELD_CALLS / rate))
         self._hold = min(longest, self._hold * 2) if same else FIRST_HOLD
-        self._cut_at = here
+        self._cut_at = place
         self._held_until = now + self._hold
         self._stride, self._quickening = 1, 0.01
         self._last_look = now, self._sent
@@ -238,7 +237,7 @@ class _Search:
         if self._grown() and full and not slowed:
             if speed < before * (1 + (self.limit / limit - 1) * (0.25 if self._stride > limit else 0.5)):
                 self.limit = limit
-                self._keep(now)
+                self._keep(now, limit)
                 return
         if self.limit == limit and before:
             speed = before + (speed - before) * 0.3
