@@ -76,7 +76,7 @@ class Limiter:
             self._refused(slot, refusal.retry_after)
             raise
         except TimedOut:
-            self._search.timed_out(slot, _now())
+            self._search.timed_out(slot, _now(), self._in_flight)
             raise
         else:
             self._succeeded(slot)

@@ -11,7 +11,7 @@ compared: a limit that follows them collapses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 
 from evol.limiter.bucket import Bucket
 
@@ -155,6 +155,9 @@ class Search:
         self._stride = first  # what the limit grows by next
         self._base = (first, 0.0)  # the limit to fall back to, and the completions per second it brought
         self._window, self._completed = 0.0, 0  # when counting began, and the completions since
+        self._late, self._overrun = 0, 0  # timeouts since the last cut by one, and how many were in flight then
+        self._dam = highest  # what the limit does not grow beyond until then, and for how many seconds
+        self._dammed_until, self._dammed = 0.0, LONGEST_HOLD / 2
         self._hold, self._held_until = FIRST_HOLD / 2, 0.0
         self._place = 0.0  # the limit after the last cut, or the rhythm, below 0
         self._row, self._soon = 0, 0.0  # cuts in a row, and until when the next one belongs to them
@@ -202,11 +205,20 @@ class Search:
         self._cut(now)
         return pause
 
-    def timed_out(self, slot: Slot, now: float) -> None:
-        """It was not answered in time: more are in flight than the teacher can serve."""
+    def timed_out(self, slot: Slot, now: float, in_flight: int) -> None:
+        """It was not answered in time: `in_flight`, itself included, may be more than it can serve.
+
+        Where it was not one but many of them, growth stops short of that for a long time.
+        """
         if slot.era == self._era:
-            self.limit = max(1, min(self.limit, slot.rank) // 2)
+            self.limit = max(1, min(self.limit, in_flight) // 2)
+            self._late, self._overrun = 0, in_flight
             self._new_era(now, self.limit, self.limit)
+        self._late += 1
+        if self._late == max(2, self._overrun // 4):
+            self._dammed *= 2
+            self._dammed_until = now + self._dammed
+            self._dam = max(1, self._overrun * 3 // 4)
 
     def _cut(self, now: float) -> None:
         """Lowers the limit where nobody gets in, else the rhythm, and both where that did not help the last times."""
@@ -269,8 +281,16 @@ class Search:
         if now >= self._held_until:
             if self._stride == 1 and self.rhythm.step == FIRST_STEP:
                 self._survived_hold()
-            self.limit = min(self._highest, self.limit + self._stride)
+            self.limit = min(self._ceiling(now), self.limit + self._stride)
             self._stride = min(self.limit, self._stride * 2)
+
+    def _ceiling(self, now: float) -> int:
+        """Where the next growth is asked for what it brings: it is the double only while that was worth it."""
+        limit, speed = self._base
+        highest = self._dam if now < self._dammed_until else self._highest
+        if speed > 0 and self._stride < limit and not self.rhythm.used:
+            highest = min(highest, ceil(limit * 1.5))
+        return max(self.limit, min(highest, self._highest))
 
     def _wanted(self) -> float:
         """Completions per second that make the growth worth while: half of the ideal, a quarter when it doubles."""
