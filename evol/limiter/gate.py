@@ -16,6 +16,7 @@ from evol.records import Allowance
 
 FIRST_LIMIT = 16  # calls in flight that "auto" begins with
 HIGHEST_LIMIT = 512  # and never exceeds
+SPREAD = 1.0  # seconds over which those start who all could at once, after a wait or with nothing known
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Limiter:
         self._error: Exception | None = None
         self._paused_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._spread: Bucket | None = Bucket(self._search.limit, 1.0)  # keeps those apart who could all start at once
-        self._spread_until: float | None = None  # None until the first call
+        self._spread: Bucket | None = None  # keeps those apart who could all start at once
+        self._spread_until: float | None = None if pace.concurrency is None else 0.0  # None until the first call
         self._of_requests = (capped(pace.rpm, 600), Bucket())  # by the user, and by the teacher's headers
         self._of_tokens = (capped(pace.tpm, 60), Bucket())
 
@@ -171,7 +172,7 @@ class Limiter:
         slot.began, slot.rank = now, self._in_flight
         self._search.began(slot, now)
         if self._spread_until is None:
-            self._keep_apart(now, 1.0)
+            self._keep_apart(now, SPREAD)
         for bucket in (*self._of_requests, self._spread, self._search.rhythm.bucket):
             if bucket is not None:
                 bucket.level -= 1.0
@@ -182,7 +183,7 @@ class Limiter:
         now, before = _now(), self.limit
         self._search.succeeded(slot, now)
         if self.limit > before:
-            self._keep_apart(now, 0.5)
+            self._keep_apart(now, self._search.latency / 2)
             self._changed()
 
     def _refused(self, slot: Slot, retry_after: float | None) -> None:
@@ -204,12 +205,11 @@ class Limiter:
         until = now + min(seconds, LONGEST_PAUSE)
         if until > max(now, self._paused_until):
             self._paused_until = until
-            self._keep_apart(until, 1.0)
+            self._keep_apart(until, max(SPREAD, self._search.latency))
             self._search.restart(until)
 
-    def _keep_apart(self, start: float, share: float) -> None:
-        """From `start` on nobody starts together with others: the limit is reached in a share of a latency."""
-        seconds = max(1.0, self._search.latency) * share
+    def _keep_apart(self, start: float, seconds: float) -> None:
+        """From `start` on nobody starts together with others: the limit is reached in so many seconds."""
         self._spread = Bucket(self.limit / seconds, 1.0)
         self._spread_until = start + seconds
 
