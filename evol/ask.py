@@ -19,7 +19,7 @@ from itertools import count
 
 import tenacity
 
-from evol.errors import CallFailed, DoesNotFit, RateLimited, RequestRefused, TeacherError
+from evol.errors import AskAgain, CallFailed, DoesNotFit, RateLimited, RequestRefused, TeacherError
 from evol.journal import Entry, Journal
 from evol.records import ROLE_OF_STAGE, SEEDS, Answer, Place, Reason, Request, Role, Verdict
 from evol.tally import Tally
@@ -217,6 +217,8 @@ class _Call:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         failure = _failure(state)
+        if isinstance(failure, AskAgain):
+            return 0.0
         wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(state.attempt_number, 10)))
         if isinstance(failure, RateLimited):
             if failure.retry_after is not None:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.mock_teacher import Call, MockTeacher, Reply, completion
 from evol.errors import CallFailed, EvolError, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.records import Request, Sampling
-from evol.teachers import read_completion
+from evol.teachers import read_completion, send_in_any_form
 from evol.teachers.base import Description
 from evol.teachers.openai import OpenAITeacher
 
@@ -35,7 +35,7 @@ def send(teacher: OpenAITeacher, *requests: Request) -> list[str]:
 
     async def all_of_them() -> list[str]:
         try:
-            bodies = [await teacher.send(request) for request in requests]
+            bodies = [await send_in_any_form(teacher, request) for request in requests]
         finally:
             await teacher.close()
         return [read_completion(body).text for body in bodies]
@@ -208,7 +208,7 @@ def test_many_first_judgements_at_once_notice_it_once() -> None:
 
     async def many(teacher: OpenAITeacher) -> None:
         requests = [replace(JUDGE, user=f"This {number}.") for number in range(16)]
-        await asyncio.gather(*(teacher.send(request) for request in requests))
+        await asyncio.gather(*(send_in_any_form(teacher, request) for request in requests))
         await teacher.close()
 
     with MockTeacher(handle, latency=0.01) as server:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evol.teachers.base import Teacher, check_cut, completion_body, read_completion
+from evol.teachers.base import Teacher, check_cut, completion_body, read_completion, send_in_any_form
 from evol.teachers.named import TEACHER_KINDS, Endpoint, LocalModel, parse_spec, teacher_named
 from evol.teachers.options import LocalOptions
 from evol.teachers.scripted import ScriptedTeacher
@@ -18,5 +18,6 @@ __all__ = [
     "completion_body",
     "parse_spec",
     "read_completion",
+    "send_in_any_form",
     "teacher_named",
 ]
