@@ -36,7 +36,7 @@ from evol.errors import (
 )
 from evol.records import Allowance, Request
 from evol.teachers.base import Description, read_completion
-from evol.teachers.failures import SPENT, Fault, Then, fault_in, read_fault, then_for
+from evol.teachers.failures import DECLINED, SPENT, Fault, Then, fault_in, read_fault, then_for
 from evol.teachers.headers import allowance, retry_after
 from evol.teachers.keys import Secrets
 from evol.teachers.servers import ANY_SERVER, OPENAI_URL, Server, is_here
@@ -197,7 +197,7 @@ class OpenAITeacher:
 
     def _may_be_the_schema(self, request: Request, fault: Fault) -> bool:
         """A refusal may be at once; a failure (5xx) may be chance, and counts when the same request meets it again."""
-        if self.takes_schema or then_for(fault) not in (Then.GIVE_UP, Then.TRY_AGAIN):
+        if self.takes_schema or then_for(fault) not in (Then.GIVE_UP, Then.TRY_AGAIN) or DECLINED & fault.labels:
             return False
         if fault.status < 500:
             return fault.status in NO_SCHEMA_STATUSES
@@ -273,7 +273,7 @@ class OpenAITeacher:
         except TimeoutError:
             failure = TimedOut(f"no reply from {self.url} in {self._timeout:g} s")
         except (BadReply, TimedOut) as error:
-            failure = type(error)(f"{self.url}: {error}")
+            failure = type(error)(f"{self.url}: {self._shown(str(error))}")
         except FOREIGN as error:
             failure = self._connection_failure(list(_causes(error)))
         if response is None:  # raised here, where theirs is no longer at hand to become its context
@@ -337,7 +337,7 @@ class OpenAITeacher:
             return f"{self.url} refused the key for {self.model} (401): {remedy}"
         if fault.status == 404:
             return f"{self.url} knows no model {self.model!r}, or is no such API (404): {said}"
-        is_spent = fault.status == 402 or not SPENT.isdisjoint(fault.labels)
+        is_spent = fault.status == 402 or bool(SPENT & fault.labels)
         remedy = (
             "what was answered is kept; add credit or raise the limit there" if is_spent else "see what the key may do"
         )

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import zlib
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
 import openai
@@ -25,6 +27,7 @@ TOKEN_WITH_PROBABILITIES = 4096  # a dozen alternatives with their bytes
 LIST = 16 * FRAME  # bytes of a list of models: a provider with hundreds describes each
 GZIP_OR_ZLIB, RAW_DEFLATE = 47, -15  # zlib's numbers for how its input is framed
 ENCODINGS = {"gzip": (GZIP_OR_ZLIB,), "x-gzip": (GZIP_OR_ZLIB,), "deflate": (GZIP_OR_ZLIB, RAW_DEFLATE)}
+STATUS_LINE = 'HTTP Request: %s %s "%s %d %s"'  # as the client logs it
 
 longest_reply: ContextVar[int] = ContextVar("longest_reply", default=LIST)  # bytes, of the call that is being made
 
@@ -43,17 +46,26 @@ def open_client(*, trust_env: bool, idle: float = IDLE) -> httpx2.AsyncClient:
     """
 
     async def bound(response: httpx2.Response) -> None:
-        encoding = response.headers.pop("content-encoding", "").strip().lower()
+        encoding = response.headers.pop("content-encoding", "").strip()
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _Bounded(response.stream, encoding, idle)
 
+    logging.getLogger("httpx2").addFilter(_without_reason)
     # A hook and not a transport of our own: with one, the client would pass over the proxies of the environment.
     return openai.DefaultAioHttpClient(
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
         trust_env=trust_env,
         follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept: they would grow with every reply
         event_hooks={"response": [bound]},
     )
+
+
+def _without_reason(record: logging.LogRecord) -> bool:
+    """The client logs the status line, in which the last field is whatever the server likes to write."""
+    if record.msg == STATUS_LINE and isinstance(record.args, tuple):
+        record.args = (*record.args[:-1], "-")
+    return True
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -66,7 +78,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = await self._read(longest_reply.get())
-        if self._encoding in ("", "identity"):
+        if self._encoding.lower() in ("", "identity"):
             yield body
         else:
             yield _unpacked(body, self._encoding, longest_reply.get())
@@ -94,10 +106,10 @@ class _Bounded(httpx2.AsyncByteStream):
 
 def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
     """The body of a server that packs although it was asked not to."""
-    for framing in ENCODINGS.get(encoding, ()):
+    for framing in ENCODINGS.get(encoding.lower(), ()):
         with contextlib.suppress(zlib.error):
             return _inflated(body, framing, most)
-    raise BadReply(f"the reply is packed as {encoding[:20]!a}, which was not asked for, and cannot be unpacked")
+    raise BadReply(f"the reply is packed as {encoding!a}, which was not asked for, and cannot be unpacked")
 
 
 def _inflated(body: bytes, framing: int, most: int) -> bytes:
