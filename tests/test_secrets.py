@@ -13,7 +13,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from socket import socket
 from urllib.parse import quote
 
 import pytest
@@ -100,23 +102,25 @@ LEAKS: dict[str, Callable[[str], Reply]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("leak", LEAKS)
-def test_no_exception_and_no_reply_holds_the_key(leak: str, form: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_exception_and_no_reply_holds_the_key(leak: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    forms = iter(FORMS.values())
 
-    async def send(url: str) -> str:
-        teacher = OpenAITeacher("mock", url, CANARY, 5.0, key_variable="K")
+    async def shown(teacher: OpenAITeacher) -> str:
         try:
-            body = await teacher.send(PLAIN)
-            return f"{body!r}{teacher.allowance}"
+            return f"{await teacher.send(PLAIN)!r}{teacher.allowance}"
         except (CallFailed, TeacherError) as error:
             return everything_about(error)
-        finally:
-            await teacher.close()
 
-    with MockTeacher(lambda _: LEAKS[leak](FORMS[form])) as server:
-        assert_clean(asyncio.run(send(server.url)).encode(), leak)
+    async def send(url: str) -> None:
+        teacher = OpenAITeacher("mock", url, CANARY, 5.0, key_variable="K")
+        for form in FORMS:
+            assert_clean((await shown(teacher)).encode(), f"{leak}, {form}")
+        await teacher.close()
+
+    with MockTeacher(lambda _: LEAKS[leak](next(forms))) as server:
+        asyncio.run(send(server.url))
     assert_clean(caplog.text.encode(), "the log")
 
 
@@ -220,6 +224,27 @@ def test_a_teacher_and_its_client_do_not_show_their_key() -> None:
         repr([teacher, str(teacher), teacher._open(), teacher._open()._client, teacher._secrets]).encode(), "repr"
     )
     asyncio.run(teacher.close())
+
+
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated")  # of aiohttp's, by the openai package
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there_is_told_without_its_password(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://user:{PASSWORD}@127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "")
+    teacher = OpenAITeacher("mock", f"{scheme}://host.invalid/v1", CANARY, 5.0, key_variable="K")
+
+    async def send() -> None:
+        try:
+            await teacher.send(PLAIN)
+        finally:
+            await teacher.close()
+
+    with pytest.raises(TeacherError, match="the proxy that the environment names does not answer") as error:
+        asyncio.run(send())
+    assert_clean(everything_about(error.value).encode(), "the error")
 
 
 # Where a key comes from, and where it does not belong.
