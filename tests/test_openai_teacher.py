@@ -274,10 +274,11 @@ def test_what_happens_to_one_request_is_not_held_against_another() -> None:
     assert forms([error(500), error(500), error(500)], requests=others)[0] == ["Unavailable"] * 3
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
 def test_headers_that_the_environment_has_for_openai_are_shown_to_no_other_server(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-other\nX-Secret: yes")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"{name}: Bearer sk-other\nX-Secret: yes\naccept-encoding: br")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-1")
     monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")

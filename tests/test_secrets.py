@@ -226,7 +226,7 @@ def test_a_teacher_and_its_client_do_not_show_their_key() -> None:
     asyncio.run(teacher.close())
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated")  # of aiohttp's, by the openai package
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of aiohttp's ways, by the openai package
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_not_there_is_told_without_its_password(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(socket()) as free:

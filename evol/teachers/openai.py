@@ -133,7 +133,7 @@ class OpenAITeacher:
         content = await self._free(call)
         try:
             return int(json.loads(content)["input_tokens"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unavailable(f"{self.url} did not count the tokens of a prompt") from error
 
     async def close(self) -> None:
@@ -145,7 +145,7 @@ class OpenAITeacher:
         content = await self._free(self._open().get("/models", cast_to=httpx2.Response))
         try:
             models = json.loads(content)["data"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unavailable(f"{self.url} does not list its models") from error
         return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
@@ -169,7 +169,8 @@ class OpenAITeacher:
             return own
         lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
         names = {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in lines)}
-        return {name: openai.Omit() for name in names if name} | own
+        taken = {name.lower() for name in own}
+        return own | {name: openai.Omit() for name in names if name and name.lower() not in taken}
 
     def _goes_with_schema(self, request: Request) -> bool:
         if request.schema is None or self.takes_schema is False:
