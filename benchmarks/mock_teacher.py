@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import TracebackType
@@ -46,12 +46,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent back. A `fault` is one of drop, hang, truncated."""
+    """What is sent back. A `fault` is one of drop, hang, truncated.
+
+    `raw` are pieces to send as they are in place of all that, without end if need be, `pause` seconds apart.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
+    raw: Iterable[bytes] = ()
+    pause: float = 0.0
 
 
 def completion(text: str, call: Call, *, finish_reason: str = "stop") -> bytes:
@@ -144,6 +149,11 @@ class MockTeacher:
     def _finish(self, connection: _Connection, call: Call) -> None:
         self.in_flight -= 1
         reply = self.handler(call)
+        if reply.raw:
+            task = self._loop.create_task(connection.send_raw(reply))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
         if reply.status == 200 and not reply.fault:
             self.served[call.digest] += 1
         connection.send(reply)
@@ -208,6 +218,9 @@ class MockTeacher:
             server.close()
             for connection in list(_Connection.alive):
                 connection.close(self)
+            for task in self._tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
             self._loop.run_until_complete(asyncio.sleep(0))
             self._loop.close()
 
@@ -221,6 +234,8 @@ class _Connection(asyncio.Protocol):
         self.teacher = teacher
         self.buffer = b""
         self.transport: asyncio.Transport | None = None
+        self.writable = asyncio.Event()
+        self.writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -229,7 +244,14 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self.transport = None
+        self.writable.set()
         self.alive.discard(self)
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
 
     def close(self, teacher: MockTeacher) -> None:
         """Ends it, if it is one of this server's."""
@@ -262,6 +284,17 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self.transport.write(head + reply.body)
+
+    async def send_raw(self, reply: Reply) -> None:
+        """Sends the pieces as fast as they are taken, and ends the connection."""
+        for piece in reply.raw:
+            await self.writable.wait()
+            if self.transport is None:
+                return
+            self.transport.write(piece)
+            await asyncio.sleep(reply.pause)
+        if self.transport:
+            self.transport.close()
 
 
 def main() -> None:

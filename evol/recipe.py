@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from evol.errors import UsageError
 from evol.records import Role, Sampling
 from evol.teachers import TEACHER_KINDS, LocalModel, LocalOptions, parse_spec
+from evol.teachers.keys import is_no_variable
 
 FILE_NAME = "evol.toml"
 ROLES: tuple[Role, ...] = ("evolver", "judge", "responder", "scorer")
@@ -149,6 +150,13 @@ class Recipe(BaseModel):
         except UnicodeEncodeError as error:
             raise ValueError("the name is not UTF-8: give the file another") from error
         return path
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_are_named(cls, keys: dict[str, str]) -> dict[str, str]:
+        if any(is_no_variable(name) for name in keys.values()):
+            raise ValueError("this looks like a key: name the environment variable that holds it")
+        return keys
 
     @field_validator("words")
     @classmethod

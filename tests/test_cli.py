@@ -13,7 +13,7 @@ import tomli_w
 from typer.testing import CliRunner
 
 import evol
-from benchmarks.mock_teacher import MockTeacher
+from benchmarks.mock_teacher import Call, MockTeacher, Reply, completion
 from evol.cli import app
 from evol.shipped import shipped
 from evol.teachers import TEACHER_KINDS
@@ -317,6 +317,18 @@ def test_templates_check_says_that_a_pack_is_sound(name: str, my_pack: Path) -> 
     (my_pack / "deepen.j2").unlink()
     result = CliRunner().invoke(app, ["templates", "check", str(my_pack)])
     assert "deepen.j2: No such file" in str(result.exception)
+
+
+def test_a_teacher_that_takes_no_schema_is_checked_in_plain_text() -> None:
+    def handle(call: Call) -> Reply:
+        return (
+            Reply(400, b"{}") if "response_format" in call.body else Reply(body=completion('{"fruit": "pear"}', call))
+        )
+
+    with MockTeacher(handle) as server:
+        assert "json     no schema is taken, so plain text is asked for, and the reply keeps to it" in shown(
+            "teachers", "check", server.spec
+        )
 
 
 @pytest.mark.parametrize("words", [["teachers"], ["teachers", "list"]])

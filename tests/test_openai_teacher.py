@@ -14,7 +14,7 @@ import pytest
 from benchmarks.mock_teacher import Call, MockTeacher, Reply, completion
 from evol.errors import CallFailed, EvolError, RateLimited, RequestRefused, TeacherError, Unavailable
 from evol.records import Request, Sampling
-from evol.teachers import read_completion
+from evol.teachers import read_completion, send_in_any_form
 from evol.teachers.base import Description
 from evol.teachers.openai import OpenAITeacher
 
@@ -35,7 +35,7 @@ def send(teacher: OpenAITeacher, *requests: Request) -> list[str]:
 
     async def all_of_them() -> list[str]:
         try:
-            bodies = [await teacher.send(request) for request in requests]
+            bodies = [await send_in_any_form(teacher, request) for request in requests]
         finally:
             await teacher.close()
         return [read_completion(body).text for body in bodies]
@@ -73,32 +73,6 @@ def test_the_request_arrives_as_it_was_put() -> None:
         "top_p": 0.9,
     }
     assert calls[0].headers["authorization"] == f"Bearer {KEY}"
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected", "says"),
-    [
-        (error(401), TeacherError, "OPENAI_API_KEY"),
-        (error(402), TeacherError, "402"),
-        (error(403), TeacherError, "403"),
-        (error(404, "model_not_found"), TeacherError, "mock"),
-        (error(429, "insufficient_quota"), TeacherError, "429"),
-        (error(429), RateLimited, "wait"),
-        (error(400), RequestRefused, "400"),
-        (error(413), RequestRefused, "413"),
-        (error(422), RequestRefused, "422"),
-        (error(408), Unavailable, "408"),
-        (error(409), Unavailable, "409"),
-        (error(500), Unavailable, "500"),
-        (error(503), Unavailable, "503"),
-        (Reply(502, b"<html>bad gateway</html>"), Unavailable, "502"),
-        (Reply(fault="drop"), Unavailable, "no reply"),
-        (Reply(body=b'{"choices": []}' * 99, fault="truncated"), Unavailable, "no reply"),
-    ],
-)
-def test_each_failure_is_of_the_class_that_says_what_to_do(reply: Reply, expected: type[Exception], says: str) -> None:
-    with MockTeacher(lambda _: reply) as server, pytest.raises(expected, match=says):
-        send(teacher_of(server.url), PLAIN)
 
 
 CLOCK = "Sat, 21 Nov 2026 12:00:00 GMT"  # of a server that is not right
@@ -208,7 +182,7 @@ def test_many_first_judgements_at_once_notice_it_once() -> None:
 
     async def many(teacher: OpenAITeacher) -> None:
         requests = [replace(JUDGE, user=f"This {number}.") for number in range(16)]
-        await asyncio.gather(*(teacher.send(request) for request in requests))
+        await asyncio.gather(*(send_in_any_form(teacher, request) for request in requests))
         await teacher.close()
 
     with MockTeacher(handle, latency=0.01) as server:
@@ -217,12 +191,115 @@ def test_many_first_judgements_at_once_notice_it_once() -> None:
     assert len(teacher.notices) == 1
 
 
-def test_a_request_that_is_forbidden_among_others_is_refused_alone() -> None:
+def test_a_request_that_moderation_declines_is_refused_alone() -> None:
+    body = {"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["x"], "flagged_input": "y"}}}
+
     def handle(call: Call) -> Reply:
-        return error(403) if "flagged" in call.body["messages"][-1]["content"] else Reply(body=completion("ok", call))
+        is_flagged = "flagged" in call.body["messages"][-1]["content"]
+        return Reply(403, json.dumps(body).encode()) if is_flagged else Reply(body=completion("ok", call))
 
     with MockTeacher(handle) as server, pytest.raises(RequestRefused, match="403"):
         send(teacher_of(server.url), PLAIN, replace(PLAIN, user="flagged"))
+
+
+def forms(replies: list[Reply | str], *, requests: list[Request]) -> tuple[list[str], list[str], list[str]]:
+    """What became of these requests sent one after the other, once each, in which form they went out; the notices."""
+    asked: list[str] = []
+    became: list[str] = []
+
+    def handle(call: Call) -> Reply:
+        asked.append("schema" if "response_format" in call.body else "plain")
+        reply = replies[len(asked) - 1]
+        return Reply(body=completion(reply, call)) if isinstance(reply, str) else reply
+
+    async def send_all(teacher: OpenAITeacher) -> None:
+        for request in requests:
+            try:
+                became.append(read_completion(await teacher.send(request)).text)
+            except CallFailed as failure:
+                became.append(type(failure).__name__)
+        await teacher.close()
+
+    with MockTeacher(handle) as server:
+        teacher = teacher_of(server.url)
+        asyncio.run(send_all(teacher))
+    assert len(asked) == len(replies) == len(requests)  # one call for each send
+    return became, asked, teacher.notices
+
+
+SEEDED = [replace(JUDGE, sampling=Sampling(64, seed=seed)) for seed in range(9)]  # the tries of one request
+
+
+@pytest.mark.parametrize(
+    ("replies", "became", "asked", "noticed"),
+    [
+        ([error(400), "ok", "ok"], ["AskAgain", "ok", "ok"], ["schema", "plain", "plain"], True),
+        ([error(422), "ok", "ok"], ["AskAgain", "ok", "ok"], ["schema", "plain", "plain"], True),
+        ([error(400), error(400), "ok"], ["AskAgain", "RequestRefused", "ok"], ["schema", "plain", "schema"], False),
+        ([error(400), error(429), "ok"], ["AskAgain", "RateLimited", "ok"], ["schema", "plain", "plain"], True),
+        ([error(500), "ok", "ok"], ["Unavailable", "ok", "ok"], ["schema"] * 3, False),
+        (
+            [error(500), error(503), "ok", "ok"],
+            ["Unavailable", "AskAgain", "ok", "ok"],
+            ["schema", "schema", "plain", "plain"],
+            True,
+        ),
+        (
+            [error(500), error(500), error(500), "ok"],
+            ["Unavailable", "AskAgain", "Unavailable", "ok"],
+            ["schema", "schema", "plain", "schema"],
+            False,
+        ),
+        (
+            ["ok", error(500), error(500), error(400)],
+            ["ok", *["Unavailable"] * 2, "RequestRefused"],
+            ["schema"] * 4,
+            False,
+        ),
+        ([error(400, "context_length_exceeded"), "ok"], ["DoesNotFit", "ok"], ["schema"] * 2, False),
+        ([error(400, "content_filter"), "ok"], ["RequestRefused", "ok"], ["schema"] * 2, False),
+    ],
+    ids=str,
+)
+def test_a_schema_is_given_up_only_where_the_plain_form_works(
+    replies: list[Reply | str], became: list[str], asked: list[str], noticed: bool
+) -> None:
+    result = forms(replies, requests=SEEDED[: len(replies)])
+    assert result[:2] == (became, asked)
+    assert bool(result[2]) is noticed
+
+
+def test_what_happens_to_one_request_is_not_held_against_another() -> None:
+    others = [replace(JUDGE, user=f"This {number}.") for number in range(3)]
+    assert forms([error(500), error(500), error(500)], requests=others)[0] == ["Unavailable"] * 3
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_headers_that_the_environment_has_for_openai_are_shown_to_no_other_server(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"{name}: Bearer sk-other\nX-Secret: yes\naccept-encoding: br")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-1")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")
+    seen: list[Call] = []
+
+    def handle(call: Call) -> Reply:
+        seen.append(call)
+        return Reply(body=completion("hello", call))
+
+    with MockTeacher(handle) as server:
+        send(teacher_of(server.url), PLAIN)
+    assert seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert seen[0].headers["accept-encoding"] == "identity"
+    assert not {"x-secret", "openai-organization", "openai-project"} & set(seen[0].headers)
+    assert "sk-admin" not in str(seen[0].headers)
+
+
+def test_a_form_that_no_server_takes_is_given_up() -> None:
+    names = iter(["max_tokens", "temperature", "top_p", *["max_tokens"] * 99])
+    with MockTeacher(lambda _: error(400, param=next(names))) as server, pytest.raises(RequestRefused):
+        send(teacher_of(server.url), PLAIN)
 
 
 def test_a_key_that_a_reply_repeats_is_not_kept() -> None:

@@ -14,8 +14,8 @@ from evol.recipe import ROLES, SAMPLING, Recipe, resolve
 from evol.records import Request, Role, Sampling
 from evol.teachers import TEACHER_KINDS, Endpoint, parse_spec, teacher_named
 from evol.teachers.demo import DemoTeacher
-from evol.teachers.named import OPENAI_URL
 from evol.teachers.openai import OpenAITeacher
+from evol.teachers.servers import OPENAI_URL
 
 SECRET = "sk-canary-0123456789"
 

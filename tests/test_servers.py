@@ -15,7 +15,7 @@ import pytest
 from benchmarks.mock_teacher import Call, MockTeacher, Reply, completion
 from evol.errors import RequestRefused, TeacherError, UsageError
 from evol.records import Request, Sampling
-from evol.teachers import Endpoint, Teacher, parse_spec, teacher_named
+from evol.teachers import Endpoint, Teacher, parse_spec, send_in_any_form, teacher_named
 from evol.teachers.base import Description
 from evol.teachers.openai import TOP_LOGPROBS
 from evol.teachers.servers import ANY_SERVER, SERVERS
@@ -34,7 +34,7 @@ def run(teacher: Teacher, *requests: Request) -> list[bytes]:
 
     async def all_of_them() -> list[bytes]:
         try:
-            return [await teacher.send(request) for request in requests]
+            return [await send_in_any_form(teacher, request) for request in requests]
         finally:
             await teacher.close()
 

@@ -73,14 +73,15 @@ def _is_json(text: str) -> bool:
 async def _check(spec: str, recipe: Recipe, seconds_to_wait: float) -> None:
     from evol.errors import CallFailed, TeacherError
     from evol.records import Request
-    from evol.teachers import read_completion, teacher_named
+    from evol.teachers import read_completion, send_in_any_form, teacher_named
 
     teacher = teacher_named(spec, recipe.keys, seconds_to_wait, recipe.local)
     sampling = recipe.sampling_of("responder")  # what a run asks with: a server that takes less should say so now
     try:
         await teacher.describe()  # a local model is loaded before the time is taken
         started = time.monotonic()
-        body = await teacher.send(Request("score", "Do as the user says.", QUESTION, sampling, schema=SCHEMA))
+        request = Request("score", "Do as the user says.", QUESTION, sampling, schema=SCHEMA)
+        body = await send_in_any_form(teacher, request)
         seconds = time.monotonic() - started
         answer = read_completion(body)
         about = await teacher.describe()

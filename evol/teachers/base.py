@@ -12,11 +12,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from evol.errors import BadReply, DoesNotFit, RequestRefused
+from evol.errors import AskAgain, BadReply, DoesNotFit, RequestRefused
 from evol.records import Allowance, Answer, Price, Request, Token, Usage
 from evol.words import well_formed
 
 CUT = frozenset({"length", "max_tokens", "model_length"})
+FORMS = 8  # in which a request is sent at the most: without each of the parameters, and without the schema
 CONTEXT_MARGIN = 2  # tokens by which servers stop short of their context
 BROKEN_OFF = frozenset({"abort", "error"})  # vLLM going down; OpenRouter in mid-stream
 # A block of its own; one that the prompt opened, closed on a line of its own; one that never ends.
@@ -49,9 +50,9 @@ class Teacher(Protocol):
     def price(self) -> Price | None: ...
 
     async def send(self, request: Request) -> bytes:
-        """One request, one reply: the body of a chat completion. One call, no retries.
+        """One request, one reply: the body of a chat completion. One call that may cost money, no retries.
 
-        Raises `CallFailed` or `TeacherError`.
+        Raises `CallFailed` or `TeacherError`; `AskAgain` where the next call goes out in another form.
         """
         ...
 
@@ -71,6 +72,16 @@ class Description:
     where: str
     json_mode: str
     context: int | None = None
+
+
+async def send_in_any_form(teacher: Teacher, request: Request) -> bytes:
+    """As `send`, in the first form that the teacher takes. Raises `RequestRefused` where it takes none of them."""
+    for _ in range(FORMS):
+        try:
+            return await teacher.send(request)
+        except AskAgain:
+            continue
+    raise RequestRefused(f"{teacher.model} takes the request in none of the {FORMS} forms that were tried")
 
 
 def read_completion(body: bytes) -> Answer:

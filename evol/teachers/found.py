@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 from evol.errors import CallFailed, TeacherError
+from evol.teachers.keys import read_key
 from evol.teachers.named import Endpoint, LocalModel, key_variable, parse_spec
 from evol.teachers.servers import SERVERS, is_here
 
@@ -45,7 +45,10 @@ async def _state(spec: str, keys: Mapping[str, str]) -> str:
     if isinstance(named, LocalModel):
         return _state_of_model(named)
     variable = key_variable(named, keys)
-    key = os.environ.get(variable, "").strip()
+    try:
+        key = read_key(variable)
+    except TeacherError as error:
+        return str(error)
     if is_here(named.url):
         return await _state_of_server(named, key, variable)
     return f"on another machine; its key in {variable} is {'set' if key else 'not set'}"

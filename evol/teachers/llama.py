@@ -23,6 +23,7 @@ from evol.teachers.options import LocalOptions
 
 PROGRAM = Path(__file__).with_name("llama_child.py")
 ERROR_LINE = re.compile(r"[\d.]+ E +(?P<said>.*)")  # of llama.cpp's log
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|_PROXY|CUSTOM_HEADERS", re.IGNORECASE)  # in variables' names
 LINES_KEPT = 20
 LONGEST_SHOWN = 300  # characters of what llama.cpp says
 CHUNK = 65_536  # bytes of it at once; a line may be longer
@@ -125,7 +126,9 @@ class LlamaServer:
 
 async def _run_program() -> Process:
     # OpenMP's threads spin while they wait, unless told not to. `-P`: no module of the working folder is meant.
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    # Whoever may look at the process finds no key in its environment: llama.cpp needs none, and has its own from us.
+    inherited = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+    environment = {"OMP_WAIT_POLICY": "passive", **inherited}
     command = (sys.executable, "-P", str(PROGRAM))
     # A session of its own: an interrupt at the terminal is for evol, which then ends it.
     return await create_subprocess_exec(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +12,17 @@ from urllib.parse import urlsplit
 from evol.errors import TeacherError, UsageError
 from evol.records import NO_PRICE, Price
 from evol.teachers.base import Teacher
+from evol.teachers.keys import FILE, is_like_a_key, may_be_a_key, read_key
 from evol.teachers.options import PREFERRED, LocalOptions
 from evol.teachers.prices import known_price
-from evol.teachers.servers import ANY_SERVER, SERVERS, Server
+from evol.teachers.servers import ANY_SERVER, OPENAI_URL, SERVERS, Server
 
-OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
 TIMEOUT = 300.0  # seconds of a call
 LOCAL_TIMEOUT = 3600.0  # two thousand tokens may take long on a few cores
 LOCAL_DEFAULTS = LocalOptions()
 OTHER_KEY = "EVOL_API_KEY"  # OpenAI's key goes to OpenAI and to nobody else
+KEY_BELONGS = f"put it into the environment, as {OPENAI_KEY} for OpenAI or {OTHER_KEY} for others, and nowhere else"
 TEACHER_KINDS: Mapping[str, str] = {
     "openai:MODEL": f"a model of OpenAI; the key is read from {OPENAI_KEY}",
     "openai:MODEL@URL": f"the same API elsewhere: openai:qwen3@http://localhost:8000/v1; key, if any, in {OTHER_KEY}",
@@ -79,27 +79,22 @@ def parse_spec(spec: str) -> Endpoint | LocalModel | None:
         spec.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"the name of the teacher {spec!a} is not UTF-8: give it another") from error
+    if is_like_a_key(spec):
+        raise UsageError(f"the name of a teacher holds what looks like a key: {KEY_BELONGS}")
     if match := LOCAL.fullmatch(spec.strip()):
         return _local_model(match["name"])
     match = SPEC.fullmatch(spec.strip())
     if not match:
-        raise UsageError(f"no teacher is called {spec!r}; the choices are: {', '.join(TEACHER_KINDS)}")
+        called = f"what was given (if it is a key: {KEY_BELONGS})" if may_be_a_key(spec) else repr(spec)
+        raise UsageError(f"no teacher is called {called}; the choices are: {', '.join(TEACHER_KINDS)}")
     kind = match["kind"] if match["kind"] in SERVERS else ""
     url = match["url"] or (SERVERS[kind].url if kind else OPENAI_URL)
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise UsageError(f"the address of {match['model']} holds a password; give it in the environment instead")
+    _check_address(url, match["model"])
     if ADDRESS.search(match["model"]) or (kind and ("@" in match["model"] or match["model"].startswith("/"))):
         raise UsageError(
             "an address is written with http:// or https:// in front, after the model: "
             f"{match['kind']}:MODEL@http://localhost:8000/v1"
         )
-    try:
-        parts = urlsplit(url)
-        well_formed = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise UsageError(f"{url} is not the address of a server; one looks like http://localhost:8000/v1")
     return Endpoint(match["model"], url.rstrip("/"), kind)
 
 
@@ -127,11 +122,11 @@ def teacher_named(
     from evol.teachers.openai import OpenAITeacher
 
     variable = key_variable(named, keys)
-    key = os.environ.get(variable, "").strip()
+    key = read_key(variable)
     if not key and (named.url == OPENAI_URL or named.host in keys):
-        raise TeacherError(f"{spec} needs a key: set {variable} in the environment")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise TeacherError(f"the key in {variable} holds characters that no key has: set it again")
+        raise TeacherError(
+            f"{spec} needs a key: set {variable} in the environment, or {variable}{FILE} to a file with it"
+        )
     return OpenAITeacher(named.model, named.url, key, timeout or TIMEOUT, key_variable=variable, server=named.server)
 
 
@@ -146,6 +141,21 @@ def list_price(spec: str, own: Mapping[str, tuple[Decimal, Decimal]]) -> Price |
 def key_variable(endpoint: Endpoint, keys: Mapping[str, str]) -> str:
     """The environment variable that holds the key of this endpoint, if it has one."""
     return keys.get(endpoint.host, OPENAI_KEY if endpoint.url == OPENAI_URL else OTHER_KEY)
+
+
+def _check_address(url: str, model: str) -> None:
+    """Raises `UsageError` for what is no address of a server, or holds more than one."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise UsageError(f"the address of {model} holds a password; {KEY_BELONGS}")
+    if "?" in url or "#" in url:
+        raise UsageError(f"the address of {model} holds more than a path; if that is a key, {KEY_BELONGS}")
+    try:
+        parts = urlsplit(url)
+        well_formed = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise UsageError(f"{url} is not the address of a server; one looks like http://localhost:8000/v1")
 
 
 def _exists(path: Path) -> bool:

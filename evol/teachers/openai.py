@@ -2,32 +2,48 @@
 
 The package gives the configuration, the authentication and the vocabulary of errors; its retries are off, for `ask.py`
 owns them, and its response models are not built: the raw body goes to the journal. Foreign errors are translated here
-and nowhere else.
+and nowhere else, and are not kept as causes of ours: they hold the request, and with it the key.
+
+One `send` is one call that may cost money. What the server does not take is remembered, and the request goes out in
+another form when it is asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
+import json
+import os
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import httpx2
 import openai
 
-from evol.errors import CallFailed, RateLimited, RequestRefused, TeacherError, Unavailable
+from evol.errors import (
+    AskAgain,
+    BadReply,
+    CallFailed,
+    DoesNotFit,
+    RateLimited,
+    RequestRefused,
+    TeacherError,
+    TimedOut,
+    Unavailable,
+)
 from evol.records import Allowance, Price, Request
 from evol.teachers.base import Description, read_completion
+from evol.teachers.failures import DECLINED, SPENT, Fault, Then, fault_in, read_fault, then_for
+from evol.teachers.headers import allowance, retry_after
+from evol.teachers.keys import Secrets
 from evol.teachers.prices import known_price
-from evol.teachers.servers import ANY_SERVER, Server, is_here
+from evol.teachers.servers import ANY_SERVER, OPENAI_URL, Server, is_here
+from evol.teachers.transport import LIST, longest, longest_reply, open_client
 
-QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 NO_SCHEMA_STATUSES = frozenset({400, 422})  # how servers say that they take no JSON schema, unless they fail on it
 RENAMED = {"max_tokens": "max_completion_tokens"}  # OpenAI's reasoning models know only the second
 DROPPABLE = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})  # ... and no sampling but their own
@@ -37,16 +53,8 @@ FAILURES_BEFORE_PLAIN = 2  # of one request with a schema, by a status that may 
 TOP_LOGPROBS = 12  # alternatives for a token: ten digits and some room; a reply of text with them is some 60 KB
 LONGEST_TOKEN = 8  # bytes of UTF-8, on the average of a prompt: beyond it the server has not read all of it
 CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx")
-
-
-class _Refused(Exception):
-    """An error status that another form of the request may avoid; where none does, `outcome` is raised."""
-
-    def __init__(self, status: int, parameter: str | None, outcome: RequestRefused | Unavailable) -> None:
-        super().__init__(str(outcome))
-        self.status = status
-        self.parameter = parameter or ""
-        self.outcome = outcome
+# What the layers below raise; a mistake of ours is none of it.
+FOREIGN = (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError, ValueError)
 
 
 class OpenAITeacher:
@@ -73,10 +81,12 @@ class OpenAITeacher:
         self._server = server
         self._key = key
         self._key_variable = key_variable
+        self._secrets = Secrets(key)
         self._timeout = timeout
         self._sent_as: dict[str, str] = {}  # parameter -> the name it is sent under; "" is not sent
-        self._answered = False
+        self._reached = False
         self._described = False
+        self._plain_next: set[bytes] = set()  # requests whose next try is without the schema, to see if that works
         self._schema_failures: Counter[bytes] = Counter()  # by request, until the first success
         self._client: openai.AsyncOpenAI | None = None
 
@@ -88,12 +98,18 @@ class OpenAITeacher:
     async def send(self, request: Request) -> bytes:
         if self._server.url and not self._described:
             self.context = (await self.describe()).context
-        try:
-            if request.schema is None or self.takes_schema is False:
-                return await self._post(request, with_schema=False)
-            return await self._with_schema(request)
-        except _Refused as refused:
-            raise refused.outcome from refused
+        with_schema = self._goes_with_schema(request)
+        body = self._body(request, with_schema=with_schema)
+        most = longest(request.sampling.max_tokens, probabilities=request.probabilities)
+        # The low-level call: the package's typed one costs four times the CPU for models nobody reads.
+        call = self._open().post("/chat/completions", cast_to=httpx2.Response, body=body)
+        response, content = await self._exchange(call, most)
+        if fault := self._fault(response, content):
+            raise self._other_form(request, body, fault) or self._failure(fault, response)
+        self._note_success(request, with_schema=with_schema)
+        if self._server.prompt_cut:
+            self._check_all_was_read(request, content)
+        return content
 
     async def describe(self) -> Description:
         """The context is known where the server's list of models tells it (vLLM, llama-server, OpenRouter)."""
@@ -120,14 +136,11 @@ class OpenAITeacher:
     async def count(self, request: Request) -> int:
         """Tokens of the request's prompt, as a llama.cpp server counts them. Raises as `send` does."""
         body = {"model": self.model, "messages": request.messages, **self._server.parameters(request.sampling)}
+        call = self._open().post("/chat/completions/input_tokens", cast_to=httpx2.Response, body=body)
+        content = await self._free(call)
         try:
-            reply = await self._exchange(
-                self._open().post("/chat/completions/input_tokens", cast_to=httpx2.Response, body=body)
-            )
-            return int(reply.json()["input_tokens"])
-        except _Refused as refused:
-            raise refused.outcome from refused
-        except (ValueError, KeyError, TypeError) as error:
+            return int(json.loads(content)["input_tokens"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unavailable(f"{self.url} did not count the tokens of a prompt") from error
 
     async def close(self) -> None:
@@ -136,12 +149,10 @@ class OpenAITeacher:
             await client.close()
 
     async def _listed(self) -> list[dict[str, Any]]:
+        content = await self._free(self._open().get("/models", cast_to=httpx2.Response))
         try:
-            reply = await self._exchange(self._open().get("/models", cast_to=httpx2.Response))
-            models = reply.json()["data"]
-        except _Refused as refused:
-            raise refused.outcome from refused
-        except (ValueError, KeyError, TypeError) as error:
+            models = json.loads(content)["data"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unavailable(f"{self.url} does not list its models") from error
         return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
@@ -152,54 +163,55 @@ class OpenAITeacher:
                 base_url=self.url,
                 max_retries=0,
                 timeout=self._timeout,
-                # A packed reply can be far larger than it looks, and text of this size gains little by it.
-                default_headers={"Accept-Encoding": "identity"},
-                http_client=openai.DefaultAioHttpClient(
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-                    trust_env=not is_here(self.url),  # no proxy leads to this machine itself
-                ),
+                default_headers=self._headers(),
+                http_client=open_client(trust_env=not is_here(self.url)),  # no proxy leads to this machine itself
             )
         return self._client
 
-    async def _with_schema(self, request: Request) -> bytes:
-        try:
-            reply = await self._post(request, with_schema=True)
-        except _Refused as refused:
-            if self.takes_schema or not self._may_be_the_schema(request, refused):
-                raise
-        else:
+    def _headers(self) -> dict[str, Any]:
+        """What the package is to send and what not: for any host it takes headers from the environment, for OpenAI."""
+        # A packed reply can be far larger than it looks, and text of this size gains little by it.
+        own = {"Accept-Encoding": "identity", "Authorization": f"Bearer {self._key or 'none'}"}
+        if self.url == OPENAI_URL:
+            return own
+        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        names = {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in lines)}
+        taken = {name.lower() for name in own}
+        return own | {name: openai.Omit() for name in names if name and name.lower() not in taken}
+
+    def _goes_with_schema(self, request: Request) -> bool:
+        if request.schema is None or self.takes_schema is False:
+            return False
+        return bool(self.takes_schema) or not self._plain_next or _identity(request) not in self._plain_next
+
+    def _note_success(self, request: Request, *, with_schema: bool) -> None:
+        """Only where the plain form works is the schema what the server could not take."""
+        if with_schema:
             self.takes_schema = True
-            return reply
-        # The same question in plain words. Only where that works is the schema what the server could not take.
-        plain = await self._post(request, with_schema=False)
-        if self.takes_schema is None:
+        elif self.takes_schema is None and self._plain_next and _identity(request) in self._plain_next:
             self.takes_schema = False
             self.notices.append(f"{self.model} takes no JSON schema: its judgements are read from plain text")
-        return plain
 
-    def _may_be_the_schema(self, request: Request, refused: _Refused) -> bool:
+    def _other_form(self, request: Request, body: Mapping[str, Any], fault: Fault) -> AskAgain | None:
+        """Whether the request can be asked again in another form; which, is remembered."""
+        if self._adapt(fault, body):
+            return AskAgain(f"{self.model} does not take `{fault.parameter}`: it is asked again in another form")
+        if "response_format" in body and self._may_be_the_schema(request, fault):
+            self._plain_next.add(_identity(request))
+            return AskAgain(f"{self.model} may not take a JSON schema: it is asked again in plain text")
+        if self._plain_next and then_for(fault) is not Then.WAIT:
+            self._plain_next.discard(_identity(request))  # it is not the schema, or nothing was learnt of it
+        return None
+
+    def _may_be_the_schema(self, request: Request, fault: Fault) -> bool:
         """A refusal may be at once; a failure (5xx) may be chance, and counts when the same request meets it again."""
-        if refused.status < 500:
-            return refused.status in NO_SCHEMA_STATUSES
-        digest = request.digest(self.model)
-        self._schema_failures[digest] += 1
-        return self._schema_failures[digest] >= FAILURES_BEFORE_PLAIN
-
-    async def _post(self, request: Request, *, with_schema: bool) -> bytes:
-        while True:
-            body = self._body(request, with_schema=with_schema)
-            try:
-                # The low-level call: the package's typed one costs four times the CPU for models nobody reads.
-                reply = await self._exchange(self._open().post("/chat/completions", cast_to=httpx2.Response, body=body))
-            except _Refused as refused:
-                if not self._adapt(refused, body):
-                    raise
-            else:
-                self._answered = True
-                content = reply.content.replace(self._key.encode(), b"[key]") if self._key else reply.content
-                if self._server.prompt_cut:
-                    self._check_all_was_read(request, content)
-                return content
+        if self.takes_schema or then_for(fault) not in (Then.GIVE_UP, Then.TRY_AGAIN) or DECLINED & fault.labels:
+            return False
+        if fault.status < 500:
+            return fault.status in NO_SCHEMA_STATUSES
+        identity = _identity(request)
+        self._schema_failures[identity] += 1
+        return self._schema_failures[identity] >= FAILURES_BEFORE_PLAIN
 
     def _body(self, request: Request, *, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
@@ -233,10 +245,10 @@ class OpenAITeacher:
                 f"{self._server.prompt_cut}"
             )
 
-    def _adapt(self, refused: _Refused, body: Mapping[str, Any]) -> bool:
+    def _adapt(self, fault: Fault, body: Mapping[str, Any]) -> bool:
         """Whether the request can be sent in another form, by what the error names as the parameter at fault."""
-        name = refused.parameter
-        if refused.status != 400 or name not in body:
+        name = fault.parameter
+        if fault.status != 400 or name not in body:
             return False
         if name in RENAMED:
             self._sent_as[name] = RENAMED[name]
@@ -248,53 +260,106 @@ class OpenAITeacher:
             return True
         return False
 
-    async def _exchange(self, call: Awaitable[httpx2.Response]) -> httpx2.Response:
-        """The response, or our error for theirs."""
+    async def _free(self, call: Awaitable[httpx2.Response]) -> bytes:
+        """The body of a reply to a call that costs nothing."""
+        response, content = await self._exchange(call, LIST)
+        if fault := self._fault(response, content):
+            raise self._failure(fault, response)
+        return content
+
+    async def _exchange(self, call: Awaitable[httpx2.Response], most: int) -> tuple[httpx2.Response, bytes]:
+        """The response, whatever its status, and its body without the key; or our error for theirs."""
+        longest_reply.set(most)
+        response: httpx2.Response | None = None
+        failure: Exception | None = None
         try:
             # A deadline of our own: the client's starts anew with every byte that arrives.
             async with asyncio.timeout(self._timeout):
-                return await call
-        except TimeoutError as error:
-            raise Unavailable(f"no reply from {self.url} in {self._timeout:g} s") from error
+                response = await call
         except openai.APIStatusError as error:
-            raise self._status_failure(error) from error
-        except openai.APIConnectionError as error:
-            causes = list(_causes(error))
-            if not self._answered and any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes):
-                how = f" It is usually started with: {self._server.start}" if self._server.start else ""
-                raise TeacherError(
-                    f"cannot connect to {self.url} for {self.model}: is the server running there?{how}"
-                ) from error
-            raise Unavailable(f"no reply from {self.url}: {type(causes[-1]).__name__}") from error
-        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as error:
-            raise Unavailable(self._redact(f"{type(error).__name__} from {self.url}: {error}")) from error
+            response = error.response
+        except TimeoutError:
+            failure = TimedOut(f"no reply from {self.url} in {self._timeout:g} s")
+        except (BadReply, TimedOut) as error:
+            failure = type(error)(f"{self.url}: {self._shown(str(error))}")
+        except FOREIGN as error:
+            failure = self._connection_failure(list(_causes(error)))
+        if response is None:  # raised here, where theirs is no longer at hand to become its context
+            raise failure or AssertionError("unreachable: a call without a response has failed")
+        self._reached = True
+        self.allowance = allowance(response.headers.raw) or self.allowance
+        return response, self._secrets.hidden_in(response.content)
 
-    def _status_failure(self, error: openai.APIStatusError) -> Exception:
-        """What to do about an error status: stop the run, wait, try again, or give up the row."""
-        # Redacted before it is cut: half of a key is still no business of a log.
-        status, said = error.status_code, self._redact(_message(error))[:MESSAGE_SHOWN]
-        if stop := self._reason_to_stop(status, error.code, said):
-            return TeacherError(stop)
-        if status == 429:
-            return RateLimited(f"{self.url} asks to wait (429): {said}", _retry_after(error.response.headers))
-        if status in (408, 409) or status >= 500:
-            return _Refused(status, None, Unavailable(f"{self.url} failed ({status}): {said}"))
-        return _Refused(status, error.param, RequestRefused(f"{self.url} refused the request ({status}): {said}"))
+    def _connection_failure(self, causes: list[BaseException]) -> Exception:
+        """Before the first answer, where nobody is reached, somebody must look; later it may come back by itself."""
+        connecting = next((cause for cause in causes if isinstance(cause, aiohttp.ClientConnectorError)), None)
+        if connecting and self._reached:
+            return Unavailable(f"cannot connect to {self.url} any more ({type(connecting).__name__})")
+        if connecting:
+            return TeacherError(f"cannot connect to {self.url} for {self.model}: {self._why_not(connecting)}")
+        if any(isinstance(cause, aiohttp.ServerTimeoutError) for cause in causes):
+            return TimedOut(f"no reply from {self.url} in {self._timeout:g} s")
+        return Unavailable(f"no reply from {self.url} that could be read: {type(causes[-1]).__name__}", billed=True)
 
-    def _reason_to_stop(self, status: int, code: str | None, said: str) -> str:
-        """The message to stop the run with; empty where it may go on."""
-        if status == 401:
+    def _why_not(self, error: aiohttp.ClientConnectorError) -> str:
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            return "the proxy that the environment names does not answer; unset it, or exempt the host with NO_PROXY"
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return "there is no such host, or no network: check the address"
+        if isinstance(error, aiohttp.ClientSSLError):
+            return "no connection by TLS that can be trusted: check the address, and the server's certificate"
+        how = f" It is usually started with: {self._server.start}" if self._server.start else ""
+        return f"is the server running there?{how}"
+
+    def _fault(self, response: httpx2.Response, content: bytes) -> Fault | None:
+        """What the server says is wrong; None where it has replied. Raises `TeacherError` for a redirect."""
+        status = response.status_code
+        if status < 300:
+            return fault_in(content)
+        if status < 400:
+            where = urljoin(f"{self.url}/", response.headers.get("location", ""))
+            raise TeacherError(
+                f"{self.url} sends its callers elsewhere ({status}), to {self._shown(where)}: name the new address in "
+                "--teacher if it is to be trusted; no call is sent on, and no key"
+            )
+        return read_fault(status, content)
+
+    def _failure(self, fault: Fault, response: httpx2.Response) -> Exception:
+        """The exception for what is to be done about it."""
+        then, said = then_for(fault), self._shown(fault.said)
+        status = f"{fault.status}" if fault.status else "in place of a reply"
+        if then is Then.STOP:
+            return TeacherError(self._reason_to_stop(fault, said))
+        if then is Then.WAIT:
+            return RateLimited(f"{self.url} asks to wait ({status}): {said}", retry_after(response.headers))
+        if then is Then.TRY_AGAIN:
+            return (BadReply if fault.worked else Unavailable)(f"{self.url} failed ({status}): {said}")
+        kind = DoesNotFit if then is Then.DOES_NOT_FIT else RequestRefused
+        refused = kind(f"{self.url} refused the request ({status}): {said}")
+        refused.billed = fault.worked
+        return refused
+
+    def _reason_to_stop(self, fault: Fault, said: str) -> str:
+        if fault.status == 401:
             remedy = f"check {self._key_variable}" if self._key else f"set {self._key_variable} in the environment"
             return f"{self.url} refused the key for {self.model} (401): {remedy}"
-        if status == 404:
+        if fault.status == 404:
             return f"{self.url} knows no model {self.model!r}, or is no such API (404): {said}"
-        # With 403 a provider may also decline a single request; one that answers others is asked before the run stops.
-        if status == 402 or (status == 403 and not self._answered) or (status == 429 and code in QUOTA_CODES):
-            return f"{self.url} refused {self.model} ({status}): {said}"
-        return ""
+        is_spent = fault.status == 402 or bool(SPENT & fault.labels)
+        remedy = (
+            "what was answered is kept; add credit or raise the limit there" if is_spent else "see what the key may do"
+        )
+        return f"{self.url} refused {self.model} ({fault.status or 'in place of a reply'}): {said}; {remedy}"
 
-    def _redact(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
+    def _shown(self, said: str) -> str:
+        """What a server says, for a message. Redacted before it is cut: half of a key is still no business of a log."""
+        cut = self._secrets.hidden(said)[:MESSAGE_SHOWN]
+        return "".join(letter if letter.isprintable() else "?" for letter in cut) or "without a word"
+
+
+def _identity(request: Request) -> bytes:
+    """Equal for all tries of one request: each is sent another seed."""
+    return replace(request, sampling=replace(request.sampling, seed=None)).digest("")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -302,32 +367,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def _message(error: openai.APIStatusError) -> str:
-    """What the server said, on one line."""
-    body = error.body
-    said = body.get("message") if isinstance(body, dict) else body
-    return " ".join(str(said or error.message).split())
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, where the teacher says it: in milliseconds, in seconds, or as a date by its own clock."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        with contextlib.suppress(KeyError, ValueError):
-            seconds = float(headers[name]) / unit
-            if math.isfinite(seconds):
-                return max(0.0, seconds)
-    until, now = _date(headers.get("retry-after")), _date(headers.get("date"))
-    if until is None:
-        return None
-    return max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
-
-
-def _date(text: str | None) -> datetime | None:
-    """A date as HTTP writes it; None for anything else."""
-    try:
-        date = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -48,6 +48,7 @@ class Server:
         return parameters
 
 
+OPENAI_URL = "https://api.openai.com/v1"
 IN_MODELFILE = "set it in the model's Modelfile"
 IN_APP = "set it in the settings of the loaded model"
 ANY_SERVER = Server()
