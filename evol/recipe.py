@@ -105,7 +105,8 @@ class Recipe(BaseModel):
     how a model on this machine is run.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A key may have been written in the place of any option: pydantic is not to repeat what it refuses.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     seed: Path
     out: Path | None = None
