@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import tenacity
@@ -186,7 +187,7 @@ class Ask:
                 with attempt:
                     return await self._try(line, _redrawn(request, call.tries), order)
             raise AssertionError("unreachable: the last attempt returns or raises")
-        except (DoesNotFit, AskAgain):
+        except DoesNotFit:
             raise
         except CallFailed as failure:
             if isinstance(failure, RateLimited):
@@ -200,11 +201,14 @@ class Ask:
         return await self._try(line, _redrawn(request, call.tries), order)
 
     async def _try(self, line: _Line, request: Request, order: int) -> Reply:
-        """One call, when it is its turn. A reply is counted as in flight until it is on the disk."""
-        async with line.limiter.slot(order, self._tokens(request)) as slot:
-            reply = await self._send(line, request)
-            slot.used = reply[1].usage.total
-            return reply
+        """One try, when it is its turn: a call, and another at once where the server takes it in another form."""
+        for _ in range(FORMS):
+            with suppress(AskAgain):
+                async with line.limiter.slot(order, self._tokens(request)) as slot:
+                    reply = await self._send(line, request)
+                    slot.used = reply[1].usage.total
+                    return reply
+        raise RequestRefused(f"{line.teacher.model} takes the request in none of {FORMS} forms")
 
     async def _send(self, line: _Line, request: Request) -> Reply:
         """One call, at once if the budget allows it."""
@@ -323,15 +327,13 @@ class Ask:
 class _Call:
     """The tries of one call.
 
-    What is no fault of the call is no try: being told to wait (up to a limit), another form, a teacher that is
-    down.
+    What is no fault of the call is no try: being told to wait (up to a limit), and a teacher that is down.
     """
 
     def __init__(self, tries: int) -> None:
         self.tries = 0
         self._allowed = tries
         self._counted = 0
-        self._forms = 0
         self._limited_since: float | None = None
 
     def attempts(self, line: _Line, between: Callable[[float], Awaitable[None]]) -> tenacity.AsyncRetrying:
@@ -354,9 +356,6 @@ class _Call:
             waits = failure.retry_after or 0.0
             return now + waits - self._limited_since > LONGEST_RATE_LIMIT
         self._limited_since = None
-        if isinstance(failure, AskAgain):
-            self._forms += 1
-            return self._forms > FORMS
         self._counted += failure.counted and not line.is_down
         return self._counted >= self._allowed
 
