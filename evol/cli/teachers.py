@@ -66,7 +66,7 @@ def check(
 def _is_json(text: str) -> bool:
     try:
         return "fruit" in json.loads(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
