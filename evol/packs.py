@@ -6,6 +6,7 @@ from the shipped `shared` folder where the pack has none of its own.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,13 @@ from evol.errors import TemplateError, UsageError
 from evol.records import Place, Stage
 from evol.shipped import shipped
 from evol.templates import FIXED, OPTIONAL, VALUES, Template, file_inside, read_text
+from evol.words import one_line
 
+MAX_OPERATORS = 100
+NAME_SHOWN = 100  # characters
+MESSAGE_SHOWN = 200
+# A key of many parts: TOML's reader takes the square of their number.
+DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
 STAGES: tuple[Stage, ...] = ("judge", "respond", "score")
 TAKEN = frozenset({*FIXED, *OPTIONAL["judge"], *VALUES["evolve"]})  # names that a choice cannot have
 
@@ -73,6 +80,10 @@ class Pack:
         self.path = path
         self.name = path.resolve().name
         settings = _read_pack_file(path / "pack.toml")
+        if len(settings.operators) > MAX_OPERATORS:
+            raise TemplateError(
+                f"{path / 'pack.toml'}: {len(settings.operators)} operators; at most {MAX_OPERATORS} are drawn from"
+            )
         self.description = settings.description
         self.operators = settings.operators
         self.words = words or settings.words
@@ -106,10 +117,18 @@ def load_pack(name: str, words: tuple[int, int] | None = None, weights: Mapping[
     """The pack of this name, or in the folder of this path. Raises `TemplateError` where anything in it is broken."""
     known = shipped("templates") / name
     path = known if name in shipped_packs() else Path(name)
-    if not (path / "pack.toml").is_file():
+    if not is_pack(path):
         packs = ", ".join(shipped_packs())
         raise TemplateError(f"no template pack at {name}: give a folder with a pack.toml, or one of: {packs}")
     return Pack(path, words, weights or {})
+
+
+def is_pack(path: Path) -> bool:
+    """Whether there is a pack in this folder; in one of a name that no folder can have there is none."""
+    try:
+        return (path / "pack.toml").exists()
+    except (OSError, ValueError):
+        return False
 
 
 def shipped_packs() -> list[str]:
@@ -118,11 +137,19 @@ def shipped_packs() -> list[str]:
 
 
 def _read_pack_file(path: Path) -> PackFile:
+    text = read_text(path)
+    if deep := DEEP_KEY.search(text):
+        line = text.count("\n", 0, deep.start()) + 1
+        raise TemplateError(f"{path}:{line}: a key of so many parts is none of a pack")
     try:
-        return PackFile.model_validate(tomllib.loads(read_text(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise TemplateError(f"{path}: not TOML: {error}") from error
-    except ValidationError as error:
+        return PackFile.model_validate(tomllib.loads(text))
+    except ValidationError as error:  # a ValueError too
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = one_line(".".join(map(str, first["loc"])), NAME_SHOWN)
         raise TemplateError(f"{path}: {where or 'pack'}: {first['msg'].removeprefix('Value error, ')}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise TemplateError(f"{path}: not TOML: {one_line(str(error), MESSAGE_SHOWN)}") from error
+    except ValueError as error:
+        raise TemplateError(f"{path}: a number of more digits than are read") from error
+    except RecursionError as error:
+        raise TemplateError(f"{path}: nested too deeply for a pack") from error

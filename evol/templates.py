@@ -10,7 +10,9 @@ arrives inside a section whose tag is drawn for the call and does not occur in t
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from evol.errors import TemplateError
 from evol.records import Place, Stage
 
 MAX_BYTES = 65_536
+MAX_CHAIN = 8  # files that extend each other
 MAX_USES = 4  # of one value in a template: what is rendered is bounded
 FIXED = frozenset({"min_words", "max_words"})  # the only variables that may stand in a system part
 VALUES: Mapping[Stage, frozenset[str]] = {
@@ -64,7 +67,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class TemplateFile:
-    """One file as it was read and understood."""
+    """One file as it was read and understood; nothing in it is more than text, variables and `if`."""
 
     path: Path
     source: str
@@ -141,9 +144,6 @@ class Template:
     def _check_node(self, file: TemplateFile, node: nodes.Node, parts: Mapping[str, str], part: str) -> None:
         if isinstance(node, nodes.Extends):
             return
-        if not isinstance(node, ALLOWED_NODES):
-            kind = type(node).__name__.lower()
-            raise file.refuse(node, f"`{kind}` is not allowed: a template is text, variables and if")
         if isinstance(node, nodes.Block):
             part = _part_of(file, node, parts, part)
         if isinstance(node, nodes.Name):
@@ -178,7 +178,9 @@ class Template:
 def read_text(path: Path) -> str:
     """The text of a file of a pack. Raises `TemplateError`."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise TemplateError(f"{path}: not a file but a pipe or a device")
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise TemplateError(f"{path}: larger than {MAX_BYTES} bytes; a template is a page of text")
@@ -187,6 +189,11 @@ def read_text(path: Path) -> str:
         raise TemplateError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise TemplateError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe that nobody writes to would be waited for without end."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def file_inside(folder: Path, name: str) -> Path:
@@ -206,10 +213,12 @@ def _chain(path: Path) -> Iterator[TemplateFile]:
         extends = list(file.tree.find_all(nodes.Extends))
         if not extends:
             return
+        if len(seen) > MAX_CHAIN:
+            raise file.refuse(extends[0], f"more than {MAX_CHAIN} templates extend each other")
         if len(extends) > 1 or not isinstance(extends[0].template, nodes.Const):
             raise file.refuse(extends[-1], "extends takes the name of one file in the pack's folder")
         path = file_inside(path.parent, str(extends[0].template.value))
-        if not path.is_file():
+        if not path.exists():
             raise file.refuse(extends[0], f"it extends {path.name}, which is not there")
         if path in seen:
             raise file.refuse(extends[0], "the templates extend each other in a circle")
@@ -218,11 +227,24 @@ def _chain(path: Path) -> Iterator[TemplateFile]:
 def _load(path: Path) -> TemplateFile:
     source = read_text(path)
     try:
-        return TemplateFile(path, source, ENVIRONMENT.parse(source), ENVIRONMENT.from_string(source))
+        tree = ENVIRONMENT.parse(source)
+        _check_kinds(path, tree)
+        return TemplateFile(path, source, tree, ENVIRONMENT.from_string(source))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"{path}:{error.lineno}: {error.message}") from error
-    except (RecursionError, SyntaxError) as error:
+    except (RecursionError, SyntaxError, MemoryError) as error:
         raise TemplateError(f"{path}: nested too deeply for a template") from error
+    except ValueError as error:
+        raise TemplateError(f"{path}: a number of more digits than are read") from error
+
+
+def _check_kinds(path: Path, tree: nodes.Template) -> None:
+    """Before anything is compiled: Jinja computes then what is constant, were it the largest of powers."""
+    names = {id(extends.template) for extends in tree.find_all(nodes.Extends)}
+    for node in tree.find_all(nodes.Node):
+        if not isinstance(node, (*ALLOWED_NODES, nodes.Extends)) and id(node) not in names:
+            kind = type(node).__name__.lower()
+            raise TemplateError(f"{path}:{node.lineno}: `{kind}` is not allowed: a template is text, variables and if")
 
 
 def _parts(root: TemplateFile) -> dict[str, str]:

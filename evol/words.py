@@ -1,4 +1,4 @@
-"""Text: counting words in scripts with and without spaces, and what cannot be written as UTF-8."""
+"""Text: counting words in scripts with and without spaces, and what cannot be written as UTF-8 or must not be shown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ UNSPACED = (
     (re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"), 2),  # Japanese and Chinese
     (re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"), 5),  # Thai, Lao, Burmese, Khmer
 )
+# What steers a terminal, or turns the order of what is read: C0 and C1 without tab and newline, line and paragraph
+# separators, marks and overrides of direction; and half characters, which cannot be written.
+UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+SPACES = re.compile(r"[ \t\n\r]+")
 
 
 def split_words(text: str) -> list[str]:
@@ -36,3 +42,20 @@ def count_words(text: str) -> int:
 def well_formed(text: str) -> str:
     """The text without lone surrogates, which JSON can carry and UTF-8 cannot: U+FFFD stands in for each."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def printable(text: str) -> str:
+    """The text as it may be shown on a terminal: what would steer one stands there as an escape that can be seen."""
+    return UNPRINTABLE.sub(lambda match: _escape(match[0]), text)
+
+
+def one_line(text: str, length: int | None = None) -> str:
+    """The text, printable, on one line of at most `length` characters."""
+    beginning = text if length is None else text[: 4 * length]
+    line = printable(SPACES.sub(" ", beginning).strip(" "))
+    return line if length is None or len(line) <= length else line[: length - 1] + "\u2026"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import os
 import re
+import time
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +17,8 @@ import pytest
 from evol.errors import SeedError
 from evol.records import Seed
 from evol.seeds import Pool, read_alpaca
+from evol.seeds.alpaca import BAD_ROWS_KEPT
+from evol.seeds.rows import ROW_BYTES
 from evol.shipped import shipped
 
 FRUIT = {"instruction": "Name a fruit.", "input": "", "output": "Pear."}
@@ -59,6 +66,17 @@ def fields(pool: Pool) -> list[dict[str, str]]:
         pytest.param(lines(*ROWS).replace("\n", "\r\n"), id="lines with CRLF"),
         pytest.param(json.dumps(ROWS, indent=1).replace("\n", "\r\n"), id="array with CRLF"),
         pytest.param(" \n\t" + json.dumps(ROWS), id="array after space"),
+        pytest.param("\n" * 300_000 + json.dumps(ROWS), id="array after many empty lines"),
+        pytest.param("\n" * 300_000 + lines(*ROWS), id="lines after many empty ones"),
+        pytest.param(lines(*ROWS).replace("\n", "\r"), id="lines with CR"),
+        pytest.param(json.dumps(ROWS, indent=1).replace("\n", "\r"), id="array with CR"),
+        pytest.param(lines(*ROWS).replace("\n", ",\n"), id="lines with commas"),
+        pytest.param(json.dumps(ROWS)[:-1] + ",]", id="array with a comma at its end"),
+        pytest.param("\n".join(json.dumps(row, indent=2) for row in ROWS), id="objects over many lines"),
+        pytest.param("".join(json.dumps(row) for row in ROWS), id="objects one after the other"),
+        pytest.param(
+            "\ufeff" + ",\n".join(json.dumps(row, indent=2) for row in ROWS), id="objects with commas and BOM"
+        ),
     ],
 )
 def test_every_form_gives_the_same_seeds(content: str) -> None:
@@ -66,7 +84,7 @@ def test_every_form_gives_the_same_seeds(content: str) -> None:
     assert pool.seeds == read_rows(*ROWS).seeds
     assert fields(pool) == ROWS
     assert [seed.order for seed in pool.seeds] == [0, 1, 2]
-    assert pool.bad_rows == ()
+    assert (pool.bad_rows, pool.bad_count) == ((), 0)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +150,37 @@ BAD_ROWS = [
     pytest.param("7", "not an object but int", id="a number alone"),
     pytest.param('["instruction"]', "not an object but list", id="list"),
     pytest.param(json.dumps(SELF_INSTRUCT), "Self-Instruct's form, not Alpaca's", id="Self-Instruct"),
+    pytest.param("{'instruction': 'a'}", "not JSON: ", id="not JSON"),
+    pytest.param("word", "not JSON: ", id="a word"),
+    pytest.param('{"instruction": "a" "input": ""}', "not JSON: Expecting ',' delimiter (char", id="a comma too few"),
+    pytest.param('{"instruction": "a\0"}', "not JSON: NUL bytes stand in it", id="NUL"),
+    pytest.param('{"x": ' + "[" * 99_999 + "]" * 99_999 + "}", "not JSON: nested too deeply", id="deep"),
+    pytest.param('{"instruction": "a", "x": ' + "9" * 5000 + "}", "not JSON: a number of more", id="5000 digits"),
+    pytest.param('{"instruction": "a", "instruction": "b"}', "`instruction` stands in it more", id="a field twice"),
+    pytest.param(
+        '{"instruction": "a", "input": {"x": 1, "x": 2}}', "`input`: Input should be", id="a field in a field"
+    ),
+    pytest.param(b'{"instruction": "caf\xe9"}', "not UTF-8 (byte 21 of the row is 0xe9)", id="Latin-1"),
+    pytest.param(b'{"instruction": "\xed\xa0\xbd"}', "not UTF-8 (byte 18 of", id="half of a character in bytes"),
+    pytest.param('{"instruction": "' + "a" * ROW_BYTES + '"}', "longer than 4 MiB", id="long"),
+    pytest.param('{"instruction": "' + "\\n" * ROW_BYTES + '"}', "longer than 4 MiB", id="long and escaped"),
 ]
 
 
-@pytest.mark.parametrize(("row", "says"), BAD_ROWS)
-def test_a_bad_row_of_an_array_is_told_by_its_number_and_passed_over(row: str, says: str) -> None:
-    pool = read(f"[{json.dumps(FRUIT)}, {row}, {json.dumps(SORT)}]")
+def with_bad_row(opening: str, row: str | bytes, between: str, closing: str) -> Pool:
+    """What is read of a file with a sound row before and after this one."""
+    middle = row if isinstance(row, bytes) else row.encode()
+    before, after = f"{opening}{json.dumps(FRUIT)}{between}", f"{between}{json.dumps(SORT)}{closing}"
+    pool = read(before.encode() + middle + after.encode())
     assert fields(pool) == [FRUIT, SORT]
     assert [seed.order for seed in pool.seeds] == [0, 1]
-    (bad,) = pool.bad_rows
+    assert pool.bad_count == 1
+    return pool
+
+
+@pytest.mark.parametrize(("row", "says"), BAD_ROWS)
+def test_a_bad_row_of_an_array_is_told_by_its_number_and_passed_over(row: str | bytes, says: str) -> None:
+    (bad,) = with_bad_row("[", row, ", ", "]").bad_rows
     assert bad.startswith(f"seeds.json: row 2: {says}")
 
 
@@ -148,18 +188,43 @@ def test_a_bad_row_of_an_array_is_told_by_its_number_and_passed_over(row: str, s
     ("row", "says"),
     [
         *BAD_ROWS,
-        pytest.param("{'instruction': 'a'}", "not JSON: ", id="not JSON"),
-        pytest.param('{"instruction": "a', "not JSON: ", id="truncated"),
-        pytest.param('{"instruction": "a"}}', "not JSON: Extra data", id="too long"),
-        pytest.param('{"x": ' + "[" * 99_999 + "]" * 99_999 + "}", "not JSON: nested too deeply", id="deep"),
-        pytest.param('{"instruction": "a", "x": ' + "9" * 5000 + "}", "", id="a number of 5000 digits"),
+        pytest.param('{"instruction": "a', "not JSON: Unterminated string", id="truncated"),
+        pytest.param('{"instruction": "a"}}', "not JSON: Extra data", id="a bracket too many"),
+        pytest.param('{"instruction": "a"} {"instruction": "b"}', "not JSON: Extra data", id="two in a line"),
     ],
 )
-def test_a_bad_row_of_json_lines_is_told_by_its_line_and_passed_over(row: str, says: str) -> None:
-    pool = read(f"{json.dumps(FRUIT)}\n\n{row}\n{json.dumps(SORT)}\n")
+def test_a_bad_row_of_json_lines_is_told_by_its_line_and_passed_over(row: str | bytes, says: str) -> None:
+    (bad,) = with_bad_row("", row, "\n\n", "\n").bad_rows
+    assert bad.startswith(f"seeds.json: line 3: {says}")
+
+
+@pytest.mark.parametrize(("row", "says"), BAD_ROWS)
+def test_a_bad_row_among_objects_over_many_lines_is_told_by_its_line(row: str | bytes, says: str) -> None:
+    middle = row if isinstance(row, bytes) else row.encode()
+    pool = read(json.dumps(FRUIT, indent=1).encode() + b"\n" + middle + b"\n" + json.dumps(SORT, indent=1).encode())
     assert fields(pool) == [FRUIT, SORT]
     (bad,) = pool.bad_rows
-    assert bad.startswith(f"seeds.json: line 3: {says}")
+    assert bad.startswith(f"seeds.json: line 6: {says}")
+
+
+def test_a_bracket_too_many_costs_no_row_of_an_array() -> None:
+    pool = read(f"[{json.dumps(FRUIT)}}}, {json.dumps(SORT)} {json.dumps(HAIKU)}]")
+    assert fields(pool) == ROWS
+    assert pool.bad_rows == ("seeds.json: row 2: not JSON: Expecting value (character 1 of the row)",)
+
+
+def test_of_very_many_bad_rows_the_first_are_told_and_all_are_counted() -> None:
+    pool = read(lines(FRUIT) + "{}\n" * 1500)
+    assert len(pool.bad_rows) == BAD_ROWS_KEPT
+    assert pool.bad_count == 1500
+
+
+def test_what_is_told_of_a_bad_row_is_one_line_without_escapes() -> None:
+    twice = json.dumps({"a\x1b[2J\n\u202eb": 1})[1:-1]
+    (bad,) = read(lines(FRUIT) + "{" + twice + ", " + twice + "}\n").bad_rows
+    assert (
+        bad == "seeds.json: line 2: `a\\x1b[2J \\u202eb` stands in it more than once, which leaves open what is meant"
+    )
 
 
 def test_every_bad_row_is_told() -> None:
@@ -245,7 +310,6 @@ NOT_USABLE = [
     pytest.param('[{"instruction": ""}]', "`instruction`: is empty", id="empty instructions"),
     pytest.param(json.dumps([SELF_INSTRUCT]), "its input is in `instances`", id="Self-Instruct"),
     pytest.param("instruction,output\na,b\n", "seeds.json: line 1: not JSON", id="CSV"),
-    pytest.param('{\n"instruction": "a"\n}', "seeds.json: line 1: not JSON", id="object over many lines"),
 ]
 
 
@@ -264,22 +328,93 @@ def test_the_fields_that_are_found_most_come_first() -> None:
         read_rows({"a": 9, "b": "x"}, {"b": None}, {"c": [1]}, {"b": 1, "a": {}})
 
 
+# A file that ends too early, how many of its rows are whole, and what is said of the end.
+CUT_OFF = [
+    pytest.param(
+        '[{"instruction": "a"},\n {"instr', 1, r"row 2: not JSON: Untermin.*; is the file complete\?", id="row"
+    ),
+    pytest.param('[{"instruction": "a"},\n', 1, r"end of the file: the array is not closed; is the", id="bracket"),
+    pytest.param('[{"instruction": "a"}, {"instruction": "b"}', 2, r"the array is not closed; is the", id="sound row"),
+    pytest.param('[{"instruction": "a"}, {"instruction": "b\\', 1, r"row 2: not JSON.*complete\?", id="in an escape"),
+    pytest.param('[{"instruction": "a"}, {"instruction": "b\\u00', 1, r"row 2: not JSON.*complete\?", id="in a code"),
+    pytest.param('[{"instruction": "a"}, {"instruction": tr', 1, r"row 2: not JSON.*complete\?", id="in a word"),
+    pytest.param(b'[{"instruction": "a"}, {"instruction": "\xc3', 1, r"row 2: not UTF-8.*complete\?", id="in a letter"),
+    pytest.param('{"instruction": "a"}\n{"instruction": "b', 1, r"line 2: not JSON: Unterm.*complete\?", id="line"),
+    pytest.param('{"instruction": "a"}\n{', 1, r"line 2: not JSON: .*complete\?", id="line of one bracket"),
+    pytest.param('{\n"instruction": "a"\n}\n{\n"instruction":', 1, r"line 4: not JSON.*complete\?", id="object"),
+]
+
+
+@pytest.mark.parametrize(("content", "whole", "says"), CUT_OFF)
+def test_of_a_file_that_is_cut_off_the_whole_rows_are_used_and_the_end_is_told(
+    content: str | bytes, whole: int, says: str
+) -> None:
+    pool = read(content)
+    assert [seed.instruction for seed in pool.seeds] == ["a", "b"][:whole]
+    (bad,) = pool.bad_rows
+    assert re.search(says, bad)
+    with pytest.raises(SeedError, match=says):
+        read(content, strict=True)
+
+
+GZIP = gzip.compress(json.dumps(ROWS).encode())
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        pytest.param('[{"instruction": "a"},\n {"instr', r"seeds.json:2:3: not JSON: .*complete\?", id="truncated"),
-        pytest.param('[{"instruction": "a"}]]', r"seeds.json:1:23: not JSON: Extra data", id="too long"),
-        pytest.param('[{"instruction": "a"},]', r"seeds.json:1:\d+: not JSON", id="comma at the end"),
-        pytest.param("[" * 99_999, "seeds.json: nested too deeply", id="deep"),
-        pytest.param('[{"instruction": "a", "x": ' + "9" * 5000 + "}]", "seeds.json", id="a number of 5000 digits"),
-        pytest.param('[{"instruction": "caf\u00e9"}]'.encode("latin-1"), "seeds.json: not UTF-8", id="Latin-1"),
-        pytest.param(lines(FRUIT).encode() + b'{"instruction": "\xff"}', "seeds.json: not UTF-8", id="late Latin-1"),
-        pytest.param(json.dumps([FRUIT]).encode("utf-16"), "seeds.json: not UTF-8", id="UTF-16"),
+        pytest.param('[{"instruction": "a"}]]', "more stands after the array's end, behind row 1", id="too long"),
+        pytest.param(
+            '[{"instruction": "a"}]\n[{"instruction": "b"}]', "more stands after the array's", id="two arrays"
+        ),
+        pytest.param("[" * 99_999, r"row 1 \(line 1, byte 1\): not JSON: nested too deeply: it has no end", id="deep"),
+        pytest.param("[" * (ROW_BYTES + 9), r"row 1 \(line 1, byte 1\): longer than 4 MiB: it has no end", id="bomb"),
+        pytest.param(
+            '{"a":' * ROW_BYTES, "found .unreadable.; the first .*line 1: longer than 4 MiB", id="bomb of objects"
+        ),
+        pytest.param(
+            '[{"instruction": "a"},\n{"instruction": "b",\n{"instruction": "c"},\n{"instruction": "d"}]',
+            r"row 2 \(line 2, byte 23\): not JSON: .*cannot be told apart; correct it",
+            id="a bracket too few",
+        ),
+        pytest.param(
+            json.dumps([FRUIT]).encode("utf-16"), "not UTF-8 but UTF-16: convert it .iconv -f UTF", id="UTF-16"
+        ),
+        pytest.param(json.dumps([FRUIT]).encode("utf-16-le"), "not UTF-8 but UTF-16", id="UTF-16 without a mark"),
+        pytest.param(json.dumps([FRUIT]).encode("utf-16-be"), "not UTF-8 but UTF-16", id="UTF-16, the other way round"),
+        pytest.param(json.dumps([FRUIT]).encode("utf-32"), "not UTF-8 but UTF-32", id="UTF-32"),
+        pytest.param(json.dumps([FRUIT]).encode("utf-32-be"), "not UTF-8 but UTF-32", id="UTF-32 without a mark"),
+        pytest.param(bytes(9999), "begins with NUL bytes and not with text", id="NULs"),
+        pytest.param(GZIP, r"compressed with gzip: unpack it \(gunzip\) and run again", id="gzip"),
+        pytest.param(bz2.compress(GZIP), "compressed with bzip2: unpack it", id="bzip2"),
+        pytest.param(lzma.compress(GZIP), "compressed with xz: unpack it", id="xz"),
+        pytest.param(b"PK\x03\x04" + GZIP, "a zip archive, or a spreadsheet: unpack it", id="zip"),
+        pytest.param(b"\x28\xb5\x2f\xfd" + GZIP, "compressed with zstd: unpack it", id="zstd"),
+        pytest.param(b"PAR1" + GZIP, "a Parquet file: export it as JSON lines", id="Parquet"),
+        pytest.param(b"SQLite format 3\0" + GZIP, "an SQLite database: export it as JSON lines", id="SQLite"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(content: str | bytes, says: str) -> None:
-    with pytest.raises(SeedError, match=says):
+    with pytest.raises(SeedError, match=f"^seeds.json: .*{says}"):
         read(content)
+
+
+def test_bytes_that_are_not_utf_8_spoil_only_their_row() -> None:
+    pool = read(lines(FRUIT).encode() + b'{"instruction": "\xff"}\n' + lines(SORT).encode())
+    assert fields(pool) == [FRUIT, SORT]
+
+
+def test_a_number_that_is_none_in_a_field_that_is_not_read_spoils_nothing() -> None:
+    assert fields(read('[{"instruction": "a", "score": NaN, "rate": -Infinity}]'))[0]["instruction"] == "a"
+
+
+@pytest.mark.parametrize("opening", ["[", ""])
+def test_very_many_names_in_a_row_are_read_at_once(opening: str) -> None:
+    names = ", ".join(f'"{number}": 1' for number in range(200_000))
+    started = time.monotonic()
+    with pytest.raises(SeedError, match="`7` stands in it more than once"):
+        read(opening + "{" + names + ', "7": 1}')
+    assert time.monotonic() - started < 10
 
 
 def test_a_missing_file_is_refused() -> None:
@@ -290,6 +425,32 @@ def test_a_missing_file_is_refused() -> None:
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SeedError, match="Is a directory"):
         read_alpaca(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.json"
+    path.touch(0o000)
+    with pytest.raises(SeedError, match=r"Permission denied: give the path"):
+        read_alpaca(path)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(SeedError, match="pipe: not a file but a pipe or a device: write what it gives to a file"):
+        read_alpaca(Path("pipe"))
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_device_is_refused(path: str) -> None:
+    with pytest.raises(SeedError, match="not a file but a pipe or a device"):
+        read_alpaca(Path(path))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300, "a/" * 3000])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(SeedError, match="give the path of a seed file"):
+        read_alpaca(Path(name))
 
 
 @pytest.fixture(scope="module")

@@ -320,7 +320,7 @@ BROKEN_TEMPLATES: Mapping[str, tuple[str | bytes, str]] = {
     "attribute": (user("{{ ''.__class__ }}"), "only.j2:2: `getattr`"),
     "subscript": (user("{{ instruction[0] }}"), "only.j2:2: `getitem`"),
     "arithmetic": (user("{{ 'a' * 99999 }}"), "only.j2:2: `mul`"),
-    "test": (user("{% if instruction is defined %}{% endif %}"), "only.j2:2: `instruction` inside of an if"),
+    "test": (user("{% if instruction is defined %}{% endif %}"), "only.j2:2: `test` is not allowed"),
     "no user block": (SYSTEM, "only.j2:1: no {% block user %}"),
     "no system block": (USER, "only.j2:1: no {% block system %}"),
     "system block without text": ("{% block system %} {% endblock %}" + USER, "only.j2: the system part is empty"),
@@ -339,14 +339,18 @@ BROKEN_TEMPLATES: Mapping[str, tuple[str | bytes, str]] = {
     "instruction never used": (SYSTEM + "{% block user %}Go.{% endblock %}", "only.j2: `{{ instruction }}` is used no"),
     "instruction in an if that is false": (
         SYSTEM + "{% block user %}{% if min_words > 99 %}{{ instruction }}{% endif %}{% endblock %}",
-        "`instruction`",
+        "only.j2:2: `compare` is not allowed",
     ),
     "instruction for some budgets only": (
         SYSTEM + "{% block user %}{% if min_words == 10 %}{{ instruction }}{% endif %}{% endblock %}",
-        "`instruction`",
+        "only.j2:2: `compare` is not allowed",
     ),
     "instruction for some texts only": (
         SYSTEM + "{% block user %}{% if instruction != 'a' %}{{ instruction }}{% endif %}{% endblock %}",
+        "only.j2:2: `compare` is not allowed",
+    ),
+    "instruction in an if that may be false": (
+        SYSTEM + "{% block user %}{% if not min_words %}{{ instruction }}{% endif %}{% endblock %}",
         "`instruction`",
     ),
     "number compared with a text": (user("{% if min_words < instruction %}{% endif %}"), "only.j2"),

@@ -13,7 +13,7 @@ import typer
 
 from evol.cli import plan, review, run, teachers, templates
 from evol.cli.talk import say
-from evol.errors import CannotWrite, EvolError
+from evol.errors import CannotWrite, EvolError, UsageError
 from evol.version import __version__
 
 app = typer.Typer(
@@ -49,6 +49,10 @@ def _options(
     """Options that go before a command."""
 
 
+def _on_one_line(text: str) -> str:
+    return text.replace("\n", "\\n")
+
+
 def main() -> None:
     """Runs the command line; the one place where errors become exit codes."""
     for name in ("SIGTERM", "SIGHUP"):
@@ -59,7 +63,8 @@ def main() -> None:
     try:
         app()
     except EvolError as error:
-        say(f"evol: {error}")
+        # What the choices are takes several lines; a line break anywhere else is one of a file's name.
+        say(f"evol: {error if isinstance(error, UsageError) else _on_one_line(str(error))}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever reads us has had enough (`evol show ... | head`).

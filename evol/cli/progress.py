@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from evol.cli.talk import say
+from evol.words import one_line, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,9 +90,9 @@ def _table(tally: Tally, seconds: float) -> Table:
     table.add_row("eliminated", _eliminated(tally))
     table.add_row("calls", f"{tally.calls:,} ({tally.in_flight} in flight{_extra(tally)})")
     if tally.busy_with:
-        table.add_row("teacher", Text(tally.busy_with))
+        table.add_row("teacher", Text(printable(tally.busy_with)))
     if tally.stopping:
-        table.add_row("", Text(tally.stopping))
+        table.add_row("", Text(printable(tally.stopping)))
     if tally.last_failure:
         table.add_row("last failure", Text(_last_failure(tally)))  # what a server says is no markup
     table.add_row("tokens", _tokens(tally, seconds))
@@ -132,7 +133,7 @@ def _extra(tally: Tally) -> str:
 
 def _last_failure(tally: Tally) -> str:
     """Why the last try failed, while that is what the run waits for."""
-    return " ".join(tally.last_failure.split())[:FAILURE_SHOWN]
+    return one_line(tally.last_failure)[:FAILURE_SHOWN]
 
 
 def _tokens(tally: Tally, seconds: float) -> str:

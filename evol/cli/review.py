@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evol.cli.talk import say
+from evol.cli.talk import show as show_line
+
 if TYPE_CHECKING:
     from evol.review import Group, Run
 
@@ -59,7 +62,7 @@ def show(
     from evol.review.tree import draw_tree
 
     for line in draw_tree(loaded.lineage(row_id), colour=_has_colour()):
-        typer.echo(line)
+        typer.echo(line)  # printable but for the colours, which are ours
 
 
 def _print_groups(name: str, groups: dict[str, Group], paper: Mapping[str, float]) -> None:
@@ -69,7 +72,7 @@ def _print_groups(name: str, groups: dict[str, Group], paper: Mapping[str, float
     for key, group in groups.items():
         beside = f"{_mean(paper.get(key)):>9}" if paper else ""
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in group.eliminated.most_common())
-        typer.echo(
+        show_line(
             f"{key:20}{group.attempts:>8,}{group.kept:>8,}{_mean(group.mean_difficulty):>12}{beside}"
             f"{_mean(group.mean_words_added, 1):>13}{_mean(group.tokens_per_kept, 0):>13}  {reasons}".rstrip()
         )
@@ -87,8 +90,8 @@ def _list_lineages(run: Run, limit: int | None) -> None:
     from evol.review.tree import list_lineages
 
     for line in list_lineages(run.rows(), limit):
-        typer.echo(line)
+        show_line(line)
     seeds = run.stats().seeds
     if limit is not None and seeds > limit:
-        typer.echo(f"{limit} of {seeds:,} lineages; --all lists every one", err=True)
-    typer.echo(f"evol show {run.path} ID shows one of them", err=True)
+        say(f"{limit} of {seeds:,} lineages; --all lists every one")
+    say(f"evol show {run.path} ID shows one of them")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evol.cli.talk import show
+
 if TYPE_CHECKING:
     from evol.recipe import Recipe
 
@@ -37,18 +39,18 @@ def list_teachers() -> None:
     from evol.teachers.found import llama_cpp, servers, states
 
     for name, meaning in TEACHER_KINDS.items():
-        typer.echo(f"{name:20} {meaning}")
+        show(f"{name:20} {meaning}")
     recipe = resolve({"seed": Path()})
     named = {role: spec for role in ("teacher", *ROLES) if (spec := getattr(recipe, role))}
-    typer.echo()
+    show()
     for (role, spec), state in zip(named.items(), asyncio.run(states(list(named.values()), recipe.keys)), strict=True):
-        typer.echo(f"{FILE_NAME} names {spec} as {role}: {state}")
+        show(f"{FILE_NAME} names {spec} as {role}: {state}")
     if not named:
-        typer.echo(f"no {FILE_NAME} here names one: give --teacher to a run")
-    typer.echo()
-    typer.echo(f"On this machine now: {llama_cpp()}")
+        show(f"no {FILE_NAME} here names one: give --teacher to a run")
+    show()
+    show(f"On this machine now: {llama_cpp()}")
     for name, state in asyncio.run(servers()).items():
-        typer.echo(f"  {name:18} {state}")
+        show(f"  {name:18} {state}")
 
 
 @app.command("check")
@@ -66,7 +68,7 @@ def check(
 def _is_json(text: str) -> bool:
     try:
         return "fruit" in json.loads(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
@@ -74,6 +76,7 @@ async def _check(spec: str, recipe: Recipe, seconds_to_wait: float) -> None:
     from evol.errors import CallFailed, TeacherError
     from evol.records import Request
     from evol.teachers import read_completion, send_in_any_form, teacher_named
+    from evol.words import one_line
 
     teacher = teacher_named(spec, recipe.keys, seconds_to_wait, recipe.local)
     sampling = recipe.sampling_of("responder")  # what a run asks with: a server that takes less should say so now
@@ -89,12 +92,10 @@ async def _check(spec: str, recipe: Recipe, seconds_to_wait: float) -> None:
         raise TeacherError(f"{spec}: {error}") from error
     finally:
         await teacher.close()
-    typer.echo(f"model    {teacher.model} ({about.where})")
-    typer.echo(f"latency  {seconds * 1000:.0f} ms for {answer.usage.completion_tokens} tokens")
-    typer.echo(
-        f"json     {about.json_mode}, and the reply {'keeps' if _is_json(answer.text) else 'does NOT keep'} to it"
-    )
-    typer.echo(f"context  {f'{about.context:,} tokens' if about.context else 'not told'}")
-    typer.echo(f"reply    {' '.join(answer.text.split())[:200]}")
+    show(f"model    {teacher.model} ({about.where})")
+    show(f"latency  {seconds * 1000:.0f} ms for {answer.usage.completion_tokens} tokens")
+    show(f"json     {about.json_mode}, and the reply {'keeps' if _is_json(answer.text) else 'does NOT keep'} to it")
+    show(f"context  {f'{about.context:,} tokens' if about.context else 'not told'}")
+    show(f"reply    {one_line(answer.text, 200)}")
     for notice in teacher.notices:
-        typer.echo(f"note     {notice}")
+        show(f"note     {notice}")

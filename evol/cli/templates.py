@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evol.cli.talk import show as show_line
 from evol.errors import TemplateError
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def show(
     pack: Annotated[str, typer.Option(help="The pack to look in: a name or a folder.")] = "wizardlm",
 ) -> None:
     """Show a pack, or the text of one template."""
-    from evol.packs import load_pack, shipped_packs
+    from evol.packs import is_pack, load_pack, shipped_packs
 
-    if name in shipped_packs() or (Path(name) / "pack.toml").is_file():
+    if name in shipped_packs() or is_pack(Path(name)):
         _describe(load_pack(name))
         return
     prefix, _, template_name = name.rpartition("/")
@@ -47,8 +48,8 @@ def show(
         raise TemplateError(f"no template {template_name} in {loaded.name}; it has {', '.join(loaded.templates)}")
     template = loaded.templates[template_name]
     for file in template.files:
-        typer.echo(f"# {file.path}")
-        typer.echo(file.source)
+        show_line(f"# {file.path}")
+        show_line(file.source)
 
 
 @app.command("check")
@@ -57,16 +58,16 @@ def check(path: Annotated[str, typer.Argument(help="A pack: a folder or a name."
     from evol.packs import load_pack
 
     _describe(load_pack(path))
-    typer.echo("all templates are sound")
+    show_line("all templates are sound")
 
 
 def _describe(pack: Pack) -> None:
     from evol.packs import STAGES
 
-    typer.echo(f"{pack.name}: {pack.description} ({pack.words[0]} to {pack.words[1]} words a step) in {pack.path}")
+    show_line(f"{pack.name}: {pack.description} ({pack.words[0]} to {pack.words[1]} words a step) in {pack.path}")
     total = sum(pack.weights.values())
     for name, operator in pack.operators.items():
         share = pack.weights[name] / total
-        typer.echo(f"  {name:22} {operator.family:8} {share:6.1%}  {pack.templates[name].digest}")
+        show_line(f"  {name:22} {operator.family:8} {share:6.1%}  {pack.templates[name].digest}")
     for stage in STAGES:
-        typer.echo(f"  {stage:22} {'':8} {'':6}  {pack.templates[stage].digest}")
+        show_line(f"  {stage:22} {'':8} {'':6}  {pack.templates[stage].digest}")

@@ -26,7 +26,10 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = RunFolder(path).existing()
+        try:
+            self._folder = RunFolder(path).existing()
+        except (OSError, ValueError) as error:  # a name that no folder can have
+            raise RunMissing(f"{path}: there is no run here: {getattr(error, 'strerror', None) or error}") from error
 
     def rows(self, seed_id: str | None = None) -> Iterator[Evolution]:
         """All rows settled so far, or those of one seed: in the order of the pool, then of the rounds."""

@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from itertools import groupby, islice
 
 from evol.records import Evolution
+from evol.words import one_line, printable
 
 ADDED = ("\x1b[32m", "\x1b[0m")
 REMOVED = ("\x1b[31;9m", "\x1b[0m")
@@ -18,7 +19,6 @@ RESPONSE_SHOWN = 160
 LONGEST_COMPARED = 4000  # words; beyond it the two texts are shown without marks
 TITLE_SHOWN = 70
 WORDS = re.compile(r"\s*\S+|\s+\Z")  # each with the space before it
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model writes must not steer a terminal
 
 
 def draw_tree(rows: list[Evolution], *, colour: bool = False) -> Iterator[str]:
@@ -76,12 +76,18 @@ def _mark(text: str, marks: tuple[str, str]) -> str:
 
 
 def _printable(row: Evolution) -> Evolution:
+    """The row as it may be shown: what a model writes must not steer a terminal."""
     return replace(
         row,
-        instruction=CONTROL.sub("", row.instruction),
-        input=CONTROL.sub("", row.input),
-        detail=CONTROL.sub("", row.detail),
+        operator=one_line(row.operator),
+        instruction=_of_lines(row.instruction),
+        input=_of_lines(row.input),
+        detail=one_line(row.detail),
     )
+
+
+def _of_lines(text: str) -> str:
+    return printable(text.replace("\r\n", "\n"))
 
 
 def _depth(row: Evolution, by_id: dict[str, Evolution]) -> int:
@@ -101,5 +107,4 @@ def _headline(row: Evolution) -> str:
 
 
 def _short(text: str, length: int) -> str:
-    line = CONTROL.sub("", " ".join(text.split()))
-    return line if len(line) <= length else line[: length - 1] + "\u2026"
+    return one_line(text, length)

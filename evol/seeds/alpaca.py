@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from evol.errors import SeedError
 from evol.records import Seed
+from evol.seeds.rows import Unreadable, read_rows
+from evol.words import one_line
 
 NO_INPUT = frozenset({"<noinput>", "noinput", "n/a"})  # what copies of Alpaca write for "no input"
 FIELDS_SHOWN = 12
-GZIP = b"\x1f\x8b"
+FIELDS_COUNTED = 1000  # of different names: a file with more is none of Alpaca's form
+BAD_ROWS_KEPT = 1000  # lines; beyond it bad rows are counted
+MESSAGE_SHOWN = 500  # characters
+NAME_SHOWN = 60
 SELF_INSTRUCT = "instances"  # where Self-Instruct keeps the input: dropping it unseen would change the task
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The seeds of a file in their order, and a line for every row that is not usable: its number and what is wrong."""
+    """The seeds of a file in their order, and lines for the rows that are not usable: the number and what is wrong.
+
+    There are `bad_count` of these rows, and lines for the first `BAD_ROWS_KEPT` of them.
+    """
 
     seeds: tuple[Seed, ...]
     bad_rows: tuple[str, ...]
+    bad_count: int
 
 
 class AlpacaRow(BaseModel):
@@ -73,30 +80,41 @@ def read_alpaca(path: Path, *, strict: bool = False, limit: int | None = None) -
     """
     seeds: list[Seed] = []
     bad_rows: list[str] = []
+    bad_count = 0
     copies: Counter[str] = Counter()
     fields: Counter[str] = Counter()
-    for where, row in _rows(path):
+    for where, content in read_rows(path):
         if limit is not None and len(seeds) >= limit:
             break
-        fields.update(list(row) if isinstance(row, dict) else [_kind(row)])
-        problem = _problem(row)
-        if problem:
-            bad_rows.append(f"{path}: {where}: {problem}")
-            if strict:
-                raise SeedError(f"{bad_rows[0]}; correct it, or leave out --strict to pass over such rows")
+        row = _checked(content)
+        if isinstance(row, AlpacaRow):
+            seeds.append(_seed(row, copies, len(seeds)))
             continue
-        seeds.append(_seed(AlpacaRow.model_validate(row), copies, len(seeds)))
+        bad_count += 1
+        _count_fields(fields, content)
+        if len(bad_rows) < BAD_ROWS_KEPT:
+            bad_rows.append(one_line(f"{path}: {where}: {row}", MESSAGE_SHOWN))
+        if strict:
+            raise SeedError(f"{bad_rows[0]}; correct it, or leave out --strict to pass over such rows")
     if not seeds:
-        found = ", ".join(name for name, _ in fields.most_common(FIELDS_SHOWN)) or "nothing"
+        found = ", ".join(one_line(name, NAME_SHOWN) for name, _ in fields.most_common(FIELDS_SHOWN)) or "nothing"
         first = f"; the first problem is: {bad_rows[0]}" if bad_rows else ""
         raise SeedError(
             f"{path}: no usable seed: looked for objects with instruction (and input, output), found {found}{first}"
         )
-    return Pool(tuple(seeds), tuple(bad_rows))
+    return Pool(tuple(seeds), tuple(bad_rows), bad_count)
+
+
+def _count_fields(fields: Counter[str], content: object) -> None:
+    """Counts what a row has that is no seed; of names that are new only so many."""
+    names = list(content) if isinstance(content, dict) else [_kind(content)]
+    for name in names[:FIELDS_COUNTED]:
+        if name in fields or len(fields) < FIELDS_COUNTED:
+            fields[name[: NAME_SHOWN + 1]] += 1
 
 
 def _kind(row: object) -> str:
-    return "(not JSON)" if isinstance(row, _Unreadable) else f"({type(row).__name__})"
+    return "(unreadable)" if isinstance(row, Unreadable) else f"({type(row).__name__})"
 
 
 def _seed(row: AlpacaRow, copies: Counter[str], order: int) -> Seed:
@@ -112,64 +130,16 @@ def _seed(row: AlpacaRow, copies: Counter[str], order: int) -> Seed:
     return Seed(seed_id, row.instruction, row.input, row.output, order)
 
 
-def _problem(row: object) -> str:
-    """What is wrong with the row; empty where nothing is."""
-    if isinstance(row, _Unreadable):
+def _checked(row: object) -> AlpacaRow | str:
+    """The row, or what is wrong with it."""
+    if isinstance(row, Unreadable):
         return row.why
     if not isinstance(row, dict):
         return f"not an object but {type(row).__name__}"
     if SELF_INSTRUCT in row and "input" not in row:
         return "Self-Instruct's form, not Alpaca's: its input is in `instances`; write it into fields of the row"
     try:
-        AlpacaRow.model_validate(row)
+        return AlpacaRow.model_validate(row)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         return f"`{'.'.join(map(str, first['loc']))}`: {first['msg'].removeprefix('Value error, ')}"
-    return ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    why: str
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row with where it stands; one that is not JSON comes as `_Unreadable`."""
-    try:
-        with path.open("rb") as file:
-            if file.read(2) == GZIP:
-                raise SeedError(f"{path}: compressed with gzip: unpack it (gunzip) and run again")
-        with path.open(encoding="utf-8-sig") as file:
-            start = file.read(4096).lstrip()[:1]
-            file.seek(0)
-            if start == "[":
-                yield from ((f"row {number}", row) for number, row in enumerate(_array(path, file.read()), 1))
-            else:
-                yield from _lines(file)
-    except UnicodeDecodeError as error:
-        raise SeedError(f"{path}: not UTF-8 ({error.reason}): save it as UTF-8 and run again") from error
-    except OSError as error:
-        raise SeedError(f"{path}: {error.strerror or error}: give the path of a seed file with --seed") from error
-
-
-def _array(path: Path, text: str) -> list[Any]:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SeedError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}; is the file complete?") from error
-    except RecursionError as error:
-        raise SeedError(f"{path}: nested too deeply for a seed file") from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise SeedError(f"{path}: {error}") from error
-    return list(rows)
-
-
-def _lines(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield f"line {number}", json.loads(line)
-        except (ValueError, RecursionError) as error:
-            what = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
-            yield f"line {number}", _Unreadable(f"not JSON: {what}")

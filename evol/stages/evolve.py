@@ -9,7 +9,7 @@ from evol.records import Answer, Place
 from evol.stages.context import Context
 
 FENCED = re.compile(r"\A```[\w-]*\n(?P<inside>.*)\n```\Z", re.DOTALL)
-SECTION = re.compile(r"\A<(?P<tag>\w+-[0-9a-f]{8})>\s*(?P<inside>.*?)\s*</(?P=tag)>\Z", re.DOTALL)
+SECTION = re.compile(r"\A<(?P<tag>\w+-[0-9a-f]{8})>(?P<inside>.*?)</(?P=tag)>\Z", re.DOTALL)
 LABEL = re.compile(r"\A[#*\s]*(?:rewritten|created|evolved|new) (?:prompt|instruction)[#*\s]*:[#*\s]*", re.IGNORECASE)
 QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"), ("\u300c", "\u300d"))
 

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from evol.records import Place, Token, Usage
 from evol.stages.context import Context
-from evol.stages.probabilities import expected_number, probability_of_true
-from evol.stages.reading import Form, read_object, strict_schema
+from evol.stages.probabilities import expected_number, probability_of_true, up_to
+from evol.stages.reading import Form, find_object, strict_schema
 from evol.words import well_formed
 
 EVEN = 0.5  # from here on "no gain" is the likelier verdict
@@ -59,8 +59,8 @@ SCORE_SCHEMA = strict_schema(Score)
 class Reading(Generic[Form]):
     """What was read of the replies, None where none could be read, and what all the asking used.
 
-    `cut` says that the last reply ended at its cap of tokens. `tokens` are those of the reply that was read, where
-    their probabilities were asked for and told.
+    `cut` says that the last reply ended at its cap of tokens. `tokens` are those of the reply that was read, to the end
+    of the object in it, where their probabilities were asked for and told.
     """
 
     found: Form | None
@@ -113,11 +113,14 @@ def opinion(verdict: Judgement | Score, tokens: Sequence[Token], *, by_probabili
 async def _ask_until_read(
     context: Context, place: Place, values: Mapping[str, str], form: type[Form], schema: Mapping[str, Any]
 ) -> Reading[Form]:
-    """Asks, and asks again where the reply cannot be read: each time at a place of its own."""
+    """Asks, and asks again where the reply cannot be read: each time at a place of its own.
+
+    What the texts to judge hold is not read as a verdict, where a reply quotes it.
+    """
     usage = Usage()
     for sample in range(1 + ASKED_AGAIN):
         reply = await context.put(place._replace(sample=sample), place.stage, values, schema)
         usage += reply.usage
-        if found := read_object(reply.text, form):
-            return Reading(found, usage, tokens=reply.tokens)
+        if found := find_object(reply.text, form, list(values.values())):
+            return Reading(found.value, usage, tokens=up_to(reply.tokens, found.text))
     return Reading(None, usage, reply.truncated)

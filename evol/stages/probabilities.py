@@ -61,6 +61,24 @@ def expected_number(tokens: Sequence[Token], field: str, written: int) -> float 
     return round(sum(number * share for number, share in shares.items()) / total, DIGITS)
 
 
+def up_to(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
+    """The tokens to the end of the last place where this text stands; all of them where it does not.
+
+    What a reply says behind its verdict may be a verdict too, and not its own.
+    """
+    written, end = b"", b"".join(token.text for token in tokens).rfind(text.encode())
+    if end < 0:
+        return tuple(tokens)
+    end += len(text.encode())
+    taken: list[Token] = []
+    for token in tokens:
+        if len(written) >= end:
+            break
+        written += token.text
+        taken.append(token)
+    return tuple(taken)
+
+
 def _share_out_one(shares: dict[int, float], value: _Value) -> float:
     """Adds the share of a bare "1", which where each digit is a token may go on to be a 10; returns what stays open."""
     share = value.alternatives.get(ONE, 0.0)

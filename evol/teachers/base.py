@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 from evol.errors import AskAgain, BadReply, DoesNotFit, RequestRefused
 from evol.records import Allowance, Answer, Price, Request, Token, Usage
-from evol.words import well_formed
+from evol.words import one_line, well_formed
 
 CUT = frozenset({"length", "max_tokens", "model_length"})
 FORMS = 8  # in which a request is sent at the most: without each of the parameters, and without the schema
+SHOWN = 200  # characters of what a server says of an error
+MOST_TOKENS = 2**40  # of a call: a count above it is none
 CONTEXT_MARGIN = 2  # tokens by which servers stop short of their context
 BROKEN_OFF = frozenset({"abort", "error"})  # vLLM going down; OpenRouter in mid-stream
 # A block of its own; one that the prompt opened, closed on a line of its own; one that never ends.
@@ -100,12 +102,14 @@ def read_completion(body: bytes) -> Answer:
         raise BadReply("the reply's first choice has no message")
     usage = _usage(completion.get("usage"))
     finish = choice.get("finish_reason")
+    if not isinstance(finish, str):
+        finish = ""
     if finish in BROKEN_OFF:
         raise BadReply(f"the server broke the reply off ({finish})")
     if finish == "content_filter":
         raise RequestRefused("the provider's content filter withheld the reply")
     if message.get("refusal"):
-        raise RequestRefused(f"the model declined: {' '.join(str(message['refusal']).split())[:200]}")
+        raise RequestRefused(f"the model declined: {_shown(message['refusal'])}")
     text, reasoning = _split_reasoning(message)
     truncated = finish in CUT
     if not text.strip() and not truncated:
@@ -158,7 +162,7 @@ def _first_choice(completion: object) -> dict[str, Any]:
 def _usage(usage: object) -> Usage:
     def count(name: str) -> int:
         value = usage.get(name) if isinstance(usage, dict) else None
-        return value if type(value) is int and value > 0 else 0
+        return value if type(value) is int and 0 < value < MOST_TOKENS else 0
 
     return Usage(count("prompt_tokens"), count("completion_tokens"))
 
@@ -208,7 +212,10 @@ def _content(content: object) -> str:
 
 def _shown(error: object) -> str:
     message = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(message).split())[:200]
+    try:
+        return one_line(well_formed(str(message)), SHOWN)
+    except RecursionError:
+        return "nested too deeply to be shown"
 
 
 def _excerpt(body: bytes) -> str:
