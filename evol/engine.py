@@ -140,7 +140,10 @@ def execute(
 def _first_lines(prepared: Prepared) -> list[str]:
     recipe, pool = prepared.recipe, prepared.pool
     about = f"{len(pool.seeds)} seeds of {recipe.seed}, {recipe.rounds} rounds, evol {__version__}"
-    return [f"started: {about}", *(f"passed over: {line}" for line in pool.bad_rows)]
+    lines = [f"started: {about}", *(f"passed over: {line}" for line in pool.bad_rows)]
+    if (more := pool.bad_count - len(pool.bad_rows)) > 0:
+        lines.append(f"passed over: {more} more rows")
+    return lines
 
 
 def _open(prepared: Prepared, folder: RunFolder, journal: Journal, *, accept_drift: bool, retry_failed: bool) -> str:

@@ -15,7 +15,6 @@ from evol.errors import UsageError
 from evol.folder import RunFolder
 from evol.journal import JournalView
 from evol.records import ROLE_OF_STAGE, Price, Role, Seed, Usage
-from evol.seeds import Pool
 from evol.teachers import read_usage
 
 CONFIDENCE = 0.9  # of the interval
@@ -79,7 +78,7 @@ def run_pilot(prepared: Prepared, size: int, watch: Watch) -> Estimate:
     pool, folder = prepared.pool, RunFolder(prepared.recipe.folder)
     if not folder.journal.is_file():
         seeds = drawn(pool.seeds, size, prepared.recipe.random_seed)
-        execute(replace(prepared, pool=Pool(seeds, pool.bad_rows)), watch=watch)
+        execute(replace(prepared, pool=replace(pool, seeds=seeds)), watch=watch)
     with JournalView(folder.journal) as view:
         uses = _uses(view, pool.seeds, prepared)
     if len(uses) < LEAST:

@@ -234,8 +234,8 @@ def say_bad_rows(prepared: Prepared, shown: int = 5) -> None:
     bad = prepared.pool.bad_rows
     for line in bad[:shown]:
         say(f"passed over: {line}")
-    if len(bad) > shown:
-        say(f"passed over: {len(bad) - shown} more rows; --strict stops at the first")
+    if (more := prepared.pool.bad_count - len(bad[:shown])) > 0:
+        say(f"passed over: {more:,} more rows; --strict stops at the first")
 
 
 def say_forecast(prepared: Prepared) -> None:
@@ -288,7 +288,7 @@ def _say_outcome(outcome: Outcome) -> None:
     if tally.unpriced:
         say(f"what {', '.join(tally.unpriced)} costs is not known: --price-in and --price-out say it")
     if outcome.pool.bad_rows:
-        say(f"{len(outcome.pool.bad_rows):,} rows of the seed file were not usable")
+        say(f"{outcome.pool.bad_count:,} rows of the seed file were not usable")
     for notice in outcome.notices:
         say(f"note: {notice}")
     if outcome.demo:
