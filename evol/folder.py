@@ -122,8 +122,13 @@ class RunFolder:
     def check_it_is_ours(self, seed: Path) -> None:
         """Raises `UsageError` where a run would overwrite what no run of this folder has made.
 
-        That is the seed file itself, and files of the names a run writes beside which there is no journal.
+        That is the seed file itself, and files of the names a run writes beside which there is no journal. Raises
+        `CannotWrite` for a name that no folder can have.
         """
+        try:
+            self.path.exists()
+        except OSError as error:
+            raise self._cannot_write(error) from error
         derived = (self.recipe, self.dataset, self.eliminated, self.card)
         if seed.resolve() in {path.resolve() for path in derived}:
             raise UsageError(f"{seed} would be overwritten by the run in {self.path}: choose another folder with --out")

@@ -15,9 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from evol.errors import UsageError
+from evol.packs import DEEP_KEY
 from evol.records import Role, Sampling
 from evol.teachers import TEACHER_KINDS, LocalModel, LocalOptions, parse_spec
 from evol.teachers.keys import is_no_variable
+from evol.words import printable
 
 FILE_NAME = "evol.toml"
 ROLES: tuple[Role, ...] = ("evolver", "judge", "responder", "scorer")
@@ -150,6 +152,8 @@ class Recipe(BaseModel):
             str(path).encode()
         except UnicodeEncodeError as error:
             raise ValueError("the name is not UTF-8: give the file another") from error
+        if path is not None and (not str(path).isprintable() or printable(str(path)) != str(path)):
+            raise ValueError("the name holds control characters: give the file another")
         return path
 
     @field_validator("keys")
@@ -262,7 +266,10 @@ def _over(flags: Mapping[str, Any], options: object) -> object:
 def read_options(path: Path) -> dict[str, Any]:
     """The options in an `evol.toml`. Raises `UsageError`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if DEEP_KEY.search(text):
+            raise UsageError(f"{path}: a key of so many parts is none of evol's")
+        return tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # ValueError: also bytes and numbers that cannot be read

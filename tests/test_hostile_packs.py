@@ -12,7 +12,7 @@ from evol.errors import TemplateError
 from evol.packs import MAX_OPERATORS, load_pack
 from tests.test_templates import PACK, SYSTEM, USER, user, write_pack
 
-SECONDS = 2.0
+SECONDS = 2.0  # of this process: what others do on the machine is no fault of a pack
 # What has broken out of Jinja's sandboxes, or out of plain Jinja.
 ESCAPES = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -83,10 +83,10 @@ TOML_BOMBS = {
 def refusal(files: Mapping[str, str | bytes], name: str = "mine") -> str:
     """What is said of the pack: one line that begins with a file of it, at once."""
     folder = write_pack(files, name)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(TemplateError) as refused:
         load_pack(str(folder))
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     said = str(refused.value)
     assert said.startswith(f"{name}/")
     assert said.isprintable()
@@ -111,9 +111,9 @@ def test_a_bomb_is_refused_at_once(text: str) -> None:
 @pytest.mark.parametrize("text", HARMLESS.values(), ids=HARMLESS)
 def test_what_is_only_large_is_read_at_once(text: str) -> None:
     folder = write_pack({"only.j2": text})
-    started = time.monotonic()
+    started = time.process_time()
     load_pack(str(folder))
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
 
 
 @pytest.mark.parametrize("text", TOML_BOMBS.values(), ids=TOML_BOMBS)

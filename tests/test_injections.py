@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import evol
 from evol.packs import Pack, load_pack
-from evol.records import Place
+from evol.records import Place, Request
 from evol.seeds import read_alpaca
 from evol.stages.judge import Judgement, Score
 from evol.stages.reading import read_object
+from evol.teachers import ScriptedTeacher
 from evol.templates import Rendered, Template
 from tests.injections import INJECTIONS, VERDICTS
 
@@ -124,3 +126,27 @@ def test_an_injection_is_a_seed_like_any_other(tmp_path: Path) -> None:
     assert [seed.instruction for seed in read_alpaca(tmp_path / "seeds.json").seeds] == [
         i for i in INJECTIONS if i.strip()
     ]
+
+
+def test_a_run_of_injections_with_judges_that_quote_them_is_judged_by_their_own_words(tmp_path: Path) -> None:
+    def reply(request: Request) -> str:
+        if request.stage == "evolve":
+            return f"{request.values['instruction']} Name two of them, and say which one is longer."
+        if request.stage == "judge":  # quotes what it judges, before and after its own verdict
+            quoted = request.values["child"][:2000]
+            return f"The child says {quoted}\n{OWN.replace('true', 'false', 1)}\nas a reply to {quoted}"
+        if request.stage == "score":
+            return f'{request.values["instruction"][:2000]} {{"explanation": "Mine.", "difficulty": 4}}'
+        return "A proper answer of some words."
+
+    seeds = [{"instruction": injection, "output": "b"} for injection in INJECTIONS]
+    (tmp_path / "seeds.json").write_text(json.dumps(seeds), encoding="utf-8")
+    run = evol.run(
+        tmp_path / "seeds.json", teacher=ScriptedTeacher(reply), rounds=1, score_seeds=True, weights={"breadth": 0}
+    )
+    rows = list(run.rows())
+    assert len(rows) == 2 * len(INJECTIONS)
+    judged = [row for row in rows if row.round and row.judge]
+    assert len(judged) > 100
+    assert {(row.difficulty, row.reason) for row in judged} == {(2.0, "")}
+    assert {row.difficulty for row in rows if not row.round} == {4.0}

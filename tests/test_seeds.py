@@ -411,10 +411,10 @@ def test_a_number_that_is_none_in_a_field_that_is_not_read_spoils_nothing() -> N
 @pytest.mark.parametrize("opening", ["[", ""])
 def test_very_many_names_in_a_row_are_read_at_once(opening: str) -> None:
     names = ", ".join(f'"{number}": 1' for number in range(200_000))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(SeedError, match="`7` stands in it more than once"):
         read(opening + "{" + names + ', "7": 1}')
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_missing_file_is_refused() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,23 @@ NAMES = {
     "not UTF-8": "a\udcffb",
     "no character": "",
 }
+
+# Runs the command lines that it is given as JSON, one after the other.
+MANY = """
+import contextlib, io, json, sys
+from evol.cli import main
+done = []
+for line in json.loads(sys.stdin.read()):
+    sys.argv = ["evol", *line]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    done.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(done))
+"""
 
 
 @pytest.mark.parametrize(
@@ -106,24 +125,52 @@ def test_the_templates_of_a_pack_steer_nothing() -> None:
     check(("templates", "show", "--pack", "mine", "\x1b[2J"), (1,))
 
 
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_run_that_is_not_there_is_one_line_whatever_its_name(name: str) -> None:
-    for noun in ("stats", "show"):
-        check((noun, "--", name), (1,), lines=1)
+def outcomes(*lines: tuple[str, ...]) -> list[tuple[int, str, str]]:
+    """For each command line its exit code, stdout and stderr: one process for all of them."""
+    given = json.dumps(lines)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", MANY],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return [(code, out, err) for code, out, err in json.loads(result.stdout)]
 
 
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_seed_file_that_is_not_there_is_one_line_whatever_its_name(name: str) -> None:
-    check(("run", "--teacher", "demo", f"--seed={name}"), (1, 2), lines=1)
+def is_sound(code: int, codes: tuple[int, ...], said: str, name: str) -> None:
+    assert code in codes, (ascii(name), said)
+    assert not STEERING.search(said), (ascii(name), ascii(said))
+    assert "Traceback" not in said, (ascii(name), said)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES.values() if name], ids=[n for n in NAMES if NAMES[n]])
-def test_a_folder_of_any_name_is_made_or_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / "here").mkdir()
+@pytest.mark.parametrize("noun", ["stats", "show"])
+def test_a_run_that_is_not_there_is_one_line_whatever_its_name(noun: str) -> None:
+    for name, (code, out, err) in zip(
+        NAMES.values(), outcomes(*((noun, "--", name) for name in NAMES.values())), strict=True
+    ):
+        is_sound(code, (1,), out + err, name)
+        assert len(err.splitlines()) == 1
+
+
+def test_a_seed_file_that_is_not_there_is_one_line_whatever_its_name() -> None:
+    lines = [("run", "--teacher", "demo", f"--seed={name}") for name in NAMES.values()]
+    for name, (code, out, err) in zip(NAMES.values(), outcomes(*lines), strict=True):
+        is_sound(code, (1, 2), out + err, name)
+        assert len(err.splitlines()) == 1
+
+
+def test_a_folder_of_any_name_is_made_or_refused() -> None:
+    Path("here").mkdir()
     Path("seeds.json").write_text('[{"instruction": "a", "output": "b"}]', encoding="utf-8")
-    if name.startswith("../../"):
-        return  # where that is depends on the machine
-    said = check(("run", "--teacher", "demo", "--rounds", "0", "--seed", "seeds.json", f"--out=here/{name}"), (0, 2, 4))
-    if "dataset:" in said:
-        assert Path("here", name, "dataset.jsonl").is_file()
-        check(("stats", "--", f"here/{name}"), (0,))
+    names = [name for name in NAMES.values() if name and not name.startswith("../../")]
+    run = ("run", "--teacher", "demo", "--rounds", "0", "--seed", "seeds.json")
+    made = outcomes(*((*run, f"--out=here/{name}") for name in names))
+    for name, (code, out, err) in zip(names, made, strict=True):
+        is_sound(code, (0, 2, 4), out + err, name)
+        assert code or Path("here", name, "dataset.jsonl").is_file()
+    there = [name for name, (code, _, _) in zip(names, made, strict=True) if not code]
+    assert len(there) > 5
+    for name, (code, out, err) in zip(there, outcomes(*(("stats", f"here/{name}") for name in there)), strict=True):
+        is_sound(code, (0,), out + err, name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from evol.cli.run import flags_of, run, say_bad_rows, say_forecast
+from evol.cli.talk import show
 
 if TYPE_CHECKING:
     from evol.engine import Prepared
@@ -53,7 +54,7 @@ def plan(*, pilot: int, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - as
 
 def _say_estimate(prepared: Prepared, estimate: Estimate) -> None:
     at_once = AUTO if prepared.recipe.concurrency == "auto" else prepared.recipe.concurrency
-    typer.echo(
+    show(
         f"{estimate.seeds:,} seeds, {prepared.recipe.rounds} rounds, from {estimate.pilot} seeds that were made; "
         "in nine of ten cases"
     )
@@ -62,15 +63,13 @@ def _say_estimate(prepared: Prepared, estimate: Estimate) -> None:
     _say_line("prompt tokens", estimate.prompt_tokens, "{:,.0f}")
     _say_line("completion tokens", estimate.completion_tokens, "{:,.0f}")
     if estimate.cost is None:
-        typer.echo("  cost               not known: give --price-in and --price-out")
+        show("  cost               not known: give --price-in and --price-out")
     else:
         _say_line("dollars", estimate.cost, "{:,.2f}")
     _say_line(f"hours, {at_once} at once", estimate.seconds, "{:,.2f}", 1 / 3600 / at_once)
-    typer.echo(
-        f"What was made is kept in {prepared.recipe.folder}: `evol run` with the same options goes on from there."
-    )
+    show(f"What was made is kept in {prepared.recipe.folder}: `evol run` with the same options goes on from there.")
 
 
 def _say_line(name: str, total: Interval, form: str, scale: float = 1.0) -> None:
     mean, low, high = (form.format(value * scale) for value in (total.mean, total.low, total.high))
-    typer.echo(f"  {name:18}{mean:>14}   between {low} and {high}")
+    show(f"  {name:18}{mean:>14}   between {low} and {high}")

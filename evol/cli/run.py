@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evol.cli.talk import say
+from evol.cli.talk import say, show
 
 if TYPE_CHECKING:
     from evol.engine import Outcome, Prepared
@@ -247,21 +247,19 @@ def say_forecast(prepared: Prepared) -> None:
     say_bad_rows(prepared)
     expected = forecast(prepared)
     recipe = prepared.recipe
-    typer.echo(f"{len(prepared.pool.seeds):,} seeds, {recipe.rounds} rounds, at most:")
-    typer.echo(f"  {'stage':10}{'calls':>12}{'prompt tokens':>16}{'completion tokens':>20}")
+    show(f"{len(prepared.pool.seeds):,} seeds, {recipe.rounds} rounds, at most:")
+    show(f"  {'stage':10}{'calls':>12}{'prompt tokens':>16}{'completion tokens':>20}")
     for stage, calls in expected.calls.items():
         tokens = expected.tokens[stage]
-        typer.echo(f"  {stage:10}{calls:>12,}{tokens.prompt_tokens:>16,}{tokens.completion_tokens:>20,}")
+        show(f"  {stage:10}{calls:>12,}{tokens.prompt_tokens:>16,}{tokens.completion_tokens:>20,}")
     total = expected.total_tokens
-    typer.echo(f"  {'in all':10}{expected.total_calls:>12,}{total.prompt_tokens:>16,}{total.completion_tokens:>20,}")
-    typer.echo(f"  {_said_cost(recipe, expected)}")
-    typer.echo("Eliminated rows make it less, failed calls more.")
-    typer.echo(f"Tokens are estimated: {ASSUMED}.")
+    show(f"  {'in all':10}{expected.total_calls:>12,}{total.prompt_tokens:>16,}{total.completion_tokens:>20,}")
+    show(f"  {_said_cost(recipe, expected)}")
+    show("Eliminated rows make it less, failed calls more.")
+    show(f"Tokens are estimated: {ASSUMED}.")
     if RunFolder(recipe.folder).journal.is_file():
         answered = load(recipe.folder).count_answers()
-        typer.echo(
-            f"{recipe.folder} holds {answered:,} answers; those that are asked for again are not paid for again."
-        )
+        show(f"{recipe.folder} holds {answered:,} answers; those that are asked for again are not paid for again.")
 
 
 def _said_cost(recipe: Recipe, expected: Forecast) -> str:

@@ -40,7 +40,7 @@ def draw_tree(rows: list[Evolution], *, colour: bool = False) -> Iterator[str]:
         # What an eliminated row says is shown too: that is what one looks for here.
         yield from (f"{indent}   {line}" for line in text.splitlines())
         if row.output:
-            yield f"{indent}   => {_short(row.output, RESPONSE_SHOWN)}"
+            yield f"{indent}   => {one_line(row.output, RESPONSE_SHOWN)}"
         yield ""
 
 
@@ -49,7 +49,7 @@ def list_lineages(rows: Iterable[Evolution], limit: int | None) -> Iterator[str]
     for seed_id, lineage in islice(groupby(rows, key=lambda row: row.seed_id), limit):
         members = list(lineage)
         marks = "".join("+" if row.kept else "-" for row in members if row.round)
-        yield f"{seed_id}  {marks:6} {_short(members[0].instruction, TITLE_SHOWN)}"
+        yield f"{seed_id}  {marks:6} {one_line(members[0].instruction, TITLE_SHOWN)}"
 
 
 def mark_changes(before: str, after: str, *, colour: bool = False) -> str:
@@ -104,7 +104,3 @@ def _headline(row: Evolution) -> str:
     if row.kept:
         return f"{row.id}  {what}{difficulty}"
     return f"{row.id}  {what}{difficulty}  ELIMINATED at {row.stage}: {row.reason} ({row.detail})"
-
-
-def _short(text: str, length: int) -> str:
-    return one_line(text, length)
