@@ -25,7 +25,7 @@ from evol.pages import Cell, Pages, Value, column_types, column_values, leaf_cel
 
 Columns = tuple[Value, ...]
 # place, digest, recipe, failure, body, crc, tries, seconds; an integral float is stored as an integer
-KINDS = (str, bytes, str, str, bytes, int, int, (int, float))
+KINDS: tuple[type | tuple[type, ...], ...] = (str, bytes, str, str, bytes, int, int, (int, float))
 NAMES = "place, digest, recipe, failure, body, crc, tries, seconds"
 PLACE = re.compile(r"[\w.-]+(?:/[\w.-]+)+")  # what is readable enough to be shown
 BESIDE = ("-wal", "-shm")
