@@ -248,6 +248,8 @@ def _count_unreadable(path: Path) -> int:
 @contextmanager
 def _looking(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that only reads, and leaves no file behind that was not there."""
+    if not path.stat().st_size:  # SQLite would delete the log of an empty database, even if told to read only
+        raise JournalDamaged(f"{path}: it is empty; `evol repair {path.parent}` saves what its log holds")
     beside = [path.with_name(path.name + ending) for ending in BESIDE]
     ours = [file for file in beside if not file.exists()]
     try:

@@ -229,6 +229,14 @@ def test_a_log_whose_header_is_gone_costs_nothing(tmp_path: Path) -> None:
     assert read(folder.journal) == by_key(kept)
 
 
+def test_what_the_log_of_an_emptied_journal_holds_is_saved(tmp_path: Path) -> None:
+    folder, kept = RunFolder(tmp_path / "run"), entries(200, SMALL)
+    write(folder, kept, in_log=True)
+    folder.journal.write_bytes(b"")
+    assert repaired(folder).answers > 50
+    assert read(folder.journal).items() <= by_key(kept).items()
+
+
 def test_what_is_known_of_the_run_is_saved_and_a_new_generation_begun(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     write(folder, entries(300, SMALL))
