@@ -8,10 +8,10 @@ from evol.ask import SPENT
 from evol.budget import Budget, Caps, Spending
 from evol.errors import UsageError
 from evol.folder import Lock
-from evol.journal import Journal
+from evol.journal import Journal, JournalView
 from evol.recipe import Recipe
 from evol.records import Price, Role
-from evol.teachers import Teacher, list_price
+from evol.teachers import Teacher, list_price, read_usage
 
 
 def prices_of(recipe: Recipe, teachers: Iterable[Teacher]) -> dict[str, Price]:
@@ -78,3 +78,16 @@ def open_budget(recipe: Recipe, teachers: Iterable[Teacher], journal: Journal, l
         lock.note(f"{in_flight} {spent.to_json()}")
 
     return Budget(caps, prices_of(recipe, teachers), before, note), said
+
+
+def account_of(view: JournalView) -> dict[str, str]:
+    """What a journal notes of what was spent, reckoned from its answers: calls and tokens, but no money.
+
+    It is the least that was spent: tries that failed on the way to an answer count as calls, and as no tokens.
+    """
+    calls = tokens = 0
+    for _, body, tries, _ in view.calls():
+        usage = read_usage(body)
+        calls += tries
+        tokens += usage.total if usage else 0
+    return {SPENT: Spending(calls, tokens).to_json()}

@@ -26,6 +26,8 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._note_at = 0
+        self._found = b""
+        self._keeps = False
         self.unclean = False
         self.left = ""
 
@@ -36,6 +38,7 @@ class Lock:
         except BlockingIOError:
             return self._read()[0] or "another process"
         holder, self.left = self._read()
+        self._found = os.pread(self._file, HOLDER + NOTE, 0)
         self.unclean = bool(holder)
         here = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
         self._note_at = len(here)
@@ -48,9 +51,15 @@ class Lock:
         """Keeps a line of ASCII for whoever comes after a sudden end. Not fsynced: a kill loses none of it."""
         os.pwrite(self._file, text[:NOTE].ljust(NOTE).encode(), self._note_at)
 
+    def keep_note(self) -> None:
+        """Has `release` leave what was found: it is meant for the next run, and this is none."""
+        self._keeps = True
+
     def release(self) -> None:
         """Leaves it as somebody does who was able to."""
         os.ftruncate(self._file, 0)
+        if self._keeps:
+            os.pwrite(self._file, self._found, 0)
 
     def close(self) -> None:
         """Lets go of the file, and with it of the lock."""

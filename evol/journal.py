@@ -5,7 +5,7 @@ One thread writes; answers that arrive within a few milliseconds share a commit.
 in the run and the digest of what was asked, so that an answer is never overwritten, and a question that changed is
 seen. Beside the answers stand the rows derived from them, so that a run can be looked at while it goes.
 
-This is the only room that knows SQL.
+Beside `salvage.py` this is the only room that knows SQL.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ FLOORS = (
     ("evol.packs",),
     ("evol.salvage",),
     ("evol.journal", "evol.folder", "evol.templates"),
-    ("evol.ballast", "evol.filesystem"),
+    ("evol.ballast", "evol.filesystem", "evol.pages"),
     ("evol.records", "evol.words", "evol.chance", "evol.shipped", "evol.version", "evol.errors"),
 )
 SOURCES = sorted((ROOT / "evol").rglob("*.py"))

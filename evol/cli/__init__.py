@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from evol.cli import plan, review, run, teachers, templates
+from evol.cli import plan, repair, review, run, teachers, templates
 from evol.cli.talk import say
 from evol.errors import CannotWrite, EvolError, UsageError
 from evol.version import __version__
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("stats")(review.stats)
 app.command("show")(review.show)
+app.command("repair")(repair.repair)
 app.add_typer(templates.app, name="templates")
 app.add_typer(teachers.app, name="teachers")
 
