@@ -77,6 +77,7 @@ class Journal:
     def __init__(self, path: Path, *, check: bool = False) -> None:
         self.path = path
         self.in_trouble: Callable[[CannotWrite], None] = lambda _: None
+        _check_log(path)
         try:
             self._reader = _connect(path, read_only=False)
             self._check_version()
@@ -337,6 +338,13 @@ def _settle(batch: list[_Work], failure: BaseException | None) -> None:
         loop.call_soon_threadsafe(tell)
     except RuntimeError:  # the loop closed in between: nobody waits any more
         return
+
+
+def _check_log(path: Path) -> None:
+    """Raises `JournalDamaged` for an empty file beside a log that is not: SQLite would remove the log."""
+    log = path.with_name(f"{path.name}-wal")
+    if path.is_file() and log.is_file() and log.stat().st_size and not path.stat().st_size:
+        raise _damaged(path, "it is empty, and its log is not")
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -118,6 +118,16 @@ def test_a_damaged_journal_is_seen_after_an_unclean_end(tmp_path: Path) -> None:
         Journal(path, check=True)
 
 
+def test_the_log_of_a_journal_that_was_emptied_is_not_thrown_away(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    path.touch()
+    log = tmp_path / "j.db-wal"
+    log.write_bytes(b"frames")
+    with pytest.raises(JournalDamaged, match="evol repair"):
+        Journal(path)
+    assert log.read_bytes() == b"frames"
+
+
 @pytest.mark.parametrize("column", ["digest = x'00'", "recipe = 'x'", "failure = 'x'", "tries = 9", "seconds = 0.5"])
 def test_an_answer_that_was_changed_in_any_column_is_not_whole(tmp_path: Path, column: str) -> None:
     path = tmp_path / "j.db"
