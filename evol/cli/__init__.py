@@ -13,7 +13,7 @@ import typer
 
 from evol.cli import plan, review, run, teachers, templates
 from evol.cli.talk import say
-from evol.errors import CannotWrite, EvolError
+from evol.errors import CannotWrite, EvolError, Interrupted
 from evol.version import __version__
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line; the one place where errors become exit codes."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         # To be told to end is to be interrupted, unless that is ignored, as by nohup.
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -61,6 +61,8 @@ def main() -> None:
     except EvolError as error:
         say(f"evol: {error}")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before a command is at work
+        sys.exit(Interrupted.exit_code)
     except BrokenPipeError:
         # Whoever reads us has had enough (`evol show ... | head`).
         sys.stderr.close()
