@@ -1,9 +1,9 @@
-"""Runs evol's command line and dies at a named point of it, as by `kill -9`.
+"""Runs evol's command line and sends itself a signal at a named point of it: SIGKILL, or one that asks it to end.
 
-    python tests/die_at.py POINT TIMES run --seed ...
+    python tests/die_at.py SIGKILL POINT TIMES run --seed ...
 
-It dies when the point is reached for the TIMES-th time. Nothing of evol is changed for it: what it calls is wrapped, in
-a process that does not outlive the wrapping.
+It is sent when the point is reached for the TIMES-th time. Nothing of evol is changed for it: what it
+calls is wrapped, in a process that does not outlive the wrapping.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import evol.dataset.finish
+from evol import folder
 from evol.budget import Budget
 from evol.cli import main
+from evol.dataset import finish as finishing
 from evol.journal import Journal
+from evol.records import Request
 from evol.teachers.openai import OpenAITeacher
 
 LONGEST_TIMER = 0.004  # seconds: about as long as a commit or a checkpoint takes
@@ -30,15 +32,16 @@ Step = Callable[[], None]
 
 
 class Death:
-    """It comes the n-th time that it is called."""
+    """A signal that comes the n-th time that it is called."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, number: signal.Signals, times: int) -> None:
+        self._number = number
         self._left = times
 
     def now(self) -> None:
         self._left -= 1
         if not self._left:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._number)
 
     def soon(self) -> None:
         """In the middle of what follows, whoever does it: the kernel's timer asks no interpreter."""
@@ -68,8 +71,8 @@ def around(owner: Any, name: str, before: Step = nothing, after: Step = nothing)
 def after_a_reply(death: Death) -> None:
     inner = OpenAITeacher.send
 
-    async def send(*values: Any) -> bytes:  # noqa: ANN401 - as the method's
-        body = await inner(*values)
+    async def send(self: OpenAITeacher, request: Request) -> bytes:
+        body = await inner(self, request)
         death.now()
         return body
 
@@ -124,12 +127,12 @@ def around_a_rename(name: str, before: Step = nothing, after: Step = nothing) ->
 
 
 def while_written(name: str, step: Step) -> None:
-    inner = evol.dataset.finish.write_whole
+    inner = folder.write_whole
 
     def write_whole(path: Path, lines: Iterable[str]) -> int:
         return inner(path, each(lines, step) if path.name == name else lines)
 
-    evol.dataset.finish.write_whole = write_whole
+    vars(finishing)["write_whole"] = write_whole
 
 
 POINTS: dict[str, Callable[[Death], None]] = {
@@ -151,6 +154,6 @@ POINTS: dict[str, Callable[[Death], None]] = {
 }
 
 if __name__ == "__main__":
-    _, point, times, *sys.argv[1:] = sys.argv
-    POINTS[point](Death(int(times)))
+    _, number, point, times, *sys.argv[1:] = sys.argv
+    POINTS[point](Death(signal.Signals[number], int(times)))
     main()

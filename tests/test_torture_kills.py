@@ -64,7 +64,7 @@ def report(record_property: Note, victim: Victim) -> None:
 
 def die(point: str, times: int, command: list[str]) -> None:
     launcher = Path(__file__).with_name("die_at.py")
-    died = subprocess.run([sys.executable, str(launcher), point, str(times), *command], check=False)
+    died = subprocess.run([sys.executable, str(launcher), "SIGKILL", point, str(times), *command], check=False)
     assert died.returncode in (-signal.SIGKILL, -signal.SIGALRM), point
 
 
