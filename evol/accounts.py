@@ -72,6 +72,7 @@ def open_budget(recipe: Recipe, teachers: Iterable[Teacher], journal: Journal, l
         before = max(before, Spending.from_json(spent), key=lambda spending: spending.calls)
         at_most = f", with {in_flight} calls in flight: so many, at most, are paid for again" if in_flight else ""
         said.append(f"the last process at work in this run ended without a word{at_most}")
+        journal.put_meta(SPENT, before.to_json())  # the note goes when this process ends, whatever it has done by then
     caps = Caps(recipe.max_calls, recipe.max_tokens, recipe.max_cost)
 
     def note(in_flight: int, spent: Spending) -> None:

@@ -42,8 +42,10 @@ class Lock:
         self.unclean = bool(holder)
         here = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
         self._note_at = len(here)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, here, 0)
+        # Who dies before it has a note of its own leaves that of the one before: nobody has counted it yet.
+        text = here + (self.left.ljust(NOTE).encode() if self.left else b"")
+        os.pwrite(self._file, text, 0)
+        os.ftruncate(self._file, len(text))
         os.fsync(self._file)
         return ""
 

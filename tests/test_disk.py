@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mock_teacher import MockTeacher
+from evol.ask import SPENT
 from evol.ballast import SIZE
+from evol.budget import Spending
 from evol.errors import CannotWrite, FolderInUse, JournalDamaged
 from evol.filesystem import remote_kind
 from evol.folder import RunFolder
@@ -206,3 +208,23 @@ def test_the_next_run_says_what_a_kill_may_have_cost(seed_file: SeedFile) -> Non
         log = Path("outputs/seeds/run.log").read_text(encoding="utf-8")
         assert "ended without a word" in log
         assert spent[0] >= 24
+
+
+def test_what_a_kill_may_have_cost_is_not_forgotten_by_who_comes_after_it(seed_file: SeedFile) -> None:
+    launcher = str(Path(__file__).with_name("die_at.py"))
+    with MockTeacher(latency=20) as server:
+        options = ["run", "--seed", str(seed_file(20)), "--teacher", server.spec, "--concurrency", "8"]
+        killed = subprocess.Popen([*RUN[:-1], *options], stderr=subprocess.DEVNULL)
+        while server.requests < 8:
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait()
+        # One is killed before it sends anything, one ends before that.
+        dying = [sys.executable, launcher, "SIGKILL", "the pool is being set", "1", *options]
+        assert subprocess.run(dying, stderr=subprocess.DEVNULL, check=False).returncode == -signal.SIGKILL
+        ended = [*RUN[:-1], *options, "--max-calls", "1"]
+        said = subprocess.run(ended, capture_output=True, text=True, check=False)
+        assert said.returncode == 6
+        assert "ended without a word, with 8 calls in flight" in said.stderr
+        with JournalView(Path("outputs/seeds/journal.db")) as view:
+            assert Spending.from_json(view.meta()[SPENT]).calls == server.requests == 8

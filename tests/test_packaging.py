@@ -50,6 +50,6 @@ def test_the_wheel_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path)
 
 def test_the_command_and_the_licence_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"evol": "evol.cli:main"}
+    assert project["scripts"] == {"evol": "evol.__main__:main"}
     assert project["license"] == "Apache-2.0"
     assert (ROOT / project["license-files"][0]).read_text(encoding="utf-8").lstrip().startswith("Apache License")

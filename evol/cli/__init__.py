@@ -13,7 +13,7 @@ import typer
 
 from evol.cli import plan, repair, review, run, teachers, templates
 from evol.cli.talk import say
-from evol.errors import CannotWrite, EvolError, UsageError
+from evol.errors import CannotWrite, EvolError, Interrupted, UsageError
 from evol.version import __version__
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def _on_one_line(text: str) -> str:
 
 def main() -> None:
     """Runs the command line; the one place where errors become exit codes."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         # To be told to end is to be interrupted, unless that is ignored, as by nohup.
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -67,6 +67,8 @@ def main() -> None:
         # What the choices are takes several lines; a line break anywhere else is one of a file's name.
         say(f"evol: {error if isinstance(error, UsageError) else _on_one_line(str(error))}")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before a command is at work
+        sys.exit(Interrupted.exit_code)
     except BrokenPipeError:
         # Whoever reads us has had enough (`evol show ... | head`).
         sys.stderr.close()
