@@ -255,17 +255,19 @@ class OpenAITeacher:
             async with asyncio.timeout(self._timeout):
                 return await call
         except TimeoutError as error:
-            raise Unavailable(f"no reply from {self.url} in {self._timeout:g} s") from error
+            raise Unavailable(f"no reply from {self.url} in {self._timeout:g} s", billed=True) from error
         except openai.APIStatusError as error:
             raise self._status_failure(error) from error
         except openai.APIConnectionError as error:
             causes = list(_causes(error))
-            if not self._answered and any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes):
+            unconnected = any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
+            if not self._answered and unconnected:
                 how = f" It is usually started with: {self._server.start}" if self._server.start else ""
                 raise TeacherError(
                     f"cannot connect to {self.url} for {self.model}: is the server running there?{how}"
                 ) from error
-            raise Unavailable(f"no reply from {self.url}: {type(causes[-1]).__name__}") from error
+            why = type(causes[-1]).__name__
+            raise Unavailable(f"no reply from {self.url}: {why}", billed=not unconnected) from error
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as error:
             raise Unavailable(self._redact(f"{type(error).__name__} from {self.url}: {error}")) from error
 
