@@ -95,8 +95,17 @@ def test_who_is_told_to_ignore_a_hang_up_does(seed_file: SeedFile) -> None:
         assert server.requests == len(answers(Path(OUT)))
 
 
-@pytest.mark.parametrize("number", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.torture)])
-@pytest.mark.parametrize("point", AT_THE_END)
+@pytest.mark.parametrize(
+    ("number", "point"),
+    [
+        ("SIGINT", "the dataset was written"),
+        *(
+            pytest.param(name, point, marks=pytest.mark.torture)
+            for name in ("SIGINT", "SIGTERM")
+            for point in AT_THE_END
+        ),
+    ],
+)
 def test_a_signal_while_files_are_finished_leaves_them_whole(seed_file: SeedFile, number: str, point: str) -> None:
     seeds = seed_file(5)
     expected = whole(seeds)
