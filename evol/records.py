@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
@@ -75,7 +75,9 @@ class Sampling:
     @property
     def given(self) -> dict[str, Any]:
         """What is said to the server, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None and value != ()}
+        # Field by field: `asdict` copies deeply, and made an eighth of the time of a resume.
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
 @dataclass(frozen=True, slots=True)

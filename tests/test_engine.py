@@ -6,7 +6,6 @@ import _thread
 import asyncio
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from benchmarks.mock_teacher import MockTeacher
 from evol.ask import PROBE
 from evol.errors import CannotWrite, DriftError, FolderInUse, Interrupted, TeacherError, Unavailable, UsageError
 from evol.folder import RunFolder
-from evol.journal import JournalView
 from evol.records import Request
 from evol.review import Run
 from evol.teachers import ScriptedTeacher
@@ -433,44 +431,6 @@ def test_five_per_cent_of_faults_change_nothing_but_the_calls(seed_file: SeedFil
         assert faulty.requests > calm.requests
     assert (run.path / "dataset.jsonl").read_bytes() == (expected.path / "dataset.jsonl").read_bytes()
     assert (run.path / "eliminated.jsonl").read_bytes() == (expected.path / "eliminated.jsonl").read_bytes()
-
-
-@pytest.mark.parametrize(("count", "kills"), [(40, 20), pytest.param(400, 200, marks=pytest.mark.torture)])
-def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_committed_twice(
-    seed_file: SeedFile, count: int, kills: int
-) -> None:
-    seeds, concurrency = seed_file(count), 8
-    with MockTeacher(latency=0.001) as server:
-        whole = evol.run(seeds, teacher=server.spec, out="outputs/whole", concurrency=3)
-        needed = server.requests
-    moments = random.Random(4)
-    lost = 0
-    with MockTeacher(latency=0.02) as server:
-        command = [*RUN, "--seed", str(seeds), "--teacher", server.spec, "--out", "outputs/killed", "-q"]
-        command += ["--concurrency", str(concurrency)]
-        for _ in range(kills):
-            target = server.requests + moments.randrange(1, needed // kills)
-            process = subprocess.Popen(command)
-            while server.requests < target and process.poll() is None:
-                time.sleep(0.001)
-            time.sleep(moments.uniform(0, 0.03))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            uncommitted = server.requests - lost - answers(Path("outputs/killed/journal.db"))
-            # In flight is what was sent and is not committed: at most one call of every lineage that is alive.
-            assert 0 <= uncommitted <= 2 * concurrency
-            lost += uncommitted
-        subprocess.run(command, check=True)
-        assert server.requests == needed + lost
-    for name in ("dataset.jsonl", "eliminated.jsonl"):
-        assert (Path("outputs/killed") / name).read_bytes() == (whole.path / name).read_bytes()
-
-
-def answers(journal: Path) -> int:
-    if not journal.is_file():
-        return 0
-    with JournalView(journal) as view:
-        return view.count_answers()
 
 
 def test_an_interrupted_run_exits_130_and_says_how_to_go_on(seed_file: SeedFile) -> None:

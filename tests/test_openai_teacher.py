@@ -109,6 +109,23 @@ def test_a_server_that_says_nothing_is_left_when_time_is_up() -> None:
         send(teacher_of(server.url, timeout=0.2), PLAIN)
 
 
+@pytest.mark.parametrize("fault", ["hang", "drop", "truncated"])
+def test_a_call_that_may_have_been_worked_on_may_have_to_be_paid(fault: str) -> None:
+    reply = Reply(body=b'{"choices": []}' * 99, fault=fault)
+    with MockTeacher(lambda _: reply) as server, pytest.raises(Unavailable) as failure:
+        send(teacher_of(server.url, timeout=0.2), PLAIN)
+    assert failure.value.billed
+
+
+def test_a_call_that_never_got_there_costs_nothing() -> None:
+    with MockTeacher() as server:
+        teacher = teacher_of(server.url)
+        send(teacher, PLAIN)
+    with pytest.raises(Unavailable) as failure:
+        send(teacher, PLAIN)
+    assert not failure.value.billed
+
+
 def test_a_closed_port_is_told_at_once() -> None:
     with closing(socket()) as free:
         free.bind(("127.0.0.1", 0))
