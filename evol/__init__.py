@@ -34,10 +34,10 @@ def run(
 
     `teacher` is a name as after `--teacher`, or a `Teacher` for all roles. The other options are those of `evol run`
     with underscores (`rounds`, `out`, `limit`, `concurrency`, ...); `sampling` and `local` are tables, as in evol.toml.
-    Works inside of a notebook too. Raises `EvolError`.
+    Works inside of a notebook too. Raises `EvolError`, and `KeyboardInterrupt` where it is interrupted.
     """
     from evol.engine import execute, prepare
-    from evol.errors import UsageError
+    from evol.errors import Interrupted, UsageError
     from evol.recipe import ROLES, resolve
     from evol.review import load as load_run
 
@@ -48,7 +48,11 @@ def run(
             raise UsageError(f"a teacher object takes all roles: leave out {', '.join(roles)}, or name all by text")
         recipe = resolve({"seed": Path(seed), "teacher": teacher.model, **options})
         prepared = prepare(recipe, dict.fromkeys(ROLES, teacher))
-    outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed)
+    try:
+        outcome = execute(prepared, accept_drift=accept_drift, retry_failed=retry_failed)
+    except Interrupted as interrupted:
+        # As Python says it: whoever catches errors, to go on with another run, does not mean this.
+        raise KeyboardInterrupt(str(interrupted)) from interrupted
     return load_run(outcome.folder.path)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 from evol.ask import SPENT
 from evol.budget import Budget, Caps, Spending
@@ -13,14 +17,16 @@ from evol.recipe import Recipe
 from evol.records import Price, Role
 from evol.teachers import Teacher, list_price, read_usage
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
-def prices_of(recipe: Recipe, teachers: Iterable[Teacher]) -> dict[str, Price]:
-    """By model. Those of the recipe come first, then those that are known, then those for all others."""
-    prices: dict[str, Price] = {}
+
+def prices_of(recipe: Recipe, teachers: Iterable[Teacher]) -> dict[Teacher, Price]:
+    """Those of the recipe come first, then those that are known, then those for all others."""
+    prices: dict[Teacher, Price] = {}
     for teacher in teachers:
         own = recipe.prices.get(teacher.model)
         if price := Price(*own) if own else teacher.price or _others(recipe):
-            prices[teacher.model] = price
+            prices[teacher] = price
     return prices
 
 
@@ -46,7 +52,7 @@ def unpriced(recipe: Recipe, teachers: Iterable[Teacher]) -> tuple[str, ...]:
     """The models whose price nobody knows."""
     teachers = list(teachers)
     prices = prices_of(recipe, teachers)
-    return tuple(dict.fromkeys(teacher.model for teacher in teachers if teacher.model not in prices))
+    return tuple(dict.fromkeys(teacher.model for teacher in teachers if teacher not in prices))
 
 
 def check_prices(recipe: Recipe, teachers: Iterable[Teacher]) -> None:
@@ -61,24 +67,73 @@ def check_prices(recipe: Recipe, teachers: Iterable[Teacher]) -> None:
         )
 
 
-def open_budget(recipe: Recipe, teachers: Iterable[Teacher], journal: Journal, lock: Lock) -> tuple[Budget, list[str]]:
-    """The run's budget with what was spent before, and what is to be said of that.
+@contextmanager
+def open_budget(recipe: Recipe, teachers: Iterable[Teacher], journal: Journal, lock: Lock) -> Iterator[Budget]:
+    """The run's budget, with what was spent before; what is spent inside is in the journal when it closes.
 
-    A process that dies without a word leaves a note in the lock: what was in flight then counts at its worst.
+    After a process that died without a word, what its note says was in flight counts at its worst.
     """
-    before, said = Spending.from_json(journal.view().meta().get(SPENT, "")), []
-    if lock.unclean:
-        in_flight, _, spent = lock.left.partition(" ")
-        before = max(before, Spending.from_json(spent), key=lambda spending: spending.calls)
-        at_most = f", with {in_flight} calls in flight: so many, at most, are paid for again" if in_flight else ""
-        said.append(f"the last process at work in this run ended without a word{at_most}")
-        journal.put_meta(SPENT, before.to_json())  # the note goes when this process ends, whatever it has done by then
+    before = Spending.from_json(journal.view().meta().get(SPENT, ""))
+    noted = Note.from_text(lock.left).spent if lock.unclean else before
+    before = max(before, noted, key=lambda spending: spending.calls)
+    journal.put_meta(SPENT, before.to_json())  # the note goes when this process ends, whatever it has done by then
     caps = Caps(recipe.max_calls, recipe.max_tokens, recipe.max_cost)
 
     def note(in_flight: int, spent: Spending) -> None:
-        lock.note(f"{in_flight} {spent.to_json()}")
+        lock.note(Note(in_flight, spent, boot()).to_text())
 
-    return Budget(caps, prices_of(recipe, teachers), before, note), said
+    budget = Budget(caps, prices_of(recipe, teachers), before, note)
+    try:
+        yield budget
+    finally:
+        journal.put_meta(SPENT, budget.worst.to_json())
+
+
+def last_end(lock: Lock) -> list[str]:
+    """What is to be said of the process before this one, a line or none."""
+    if not lock.unclean:
+        return []
+    note = Note.from_text(lock.left)
+    if not note.in_flight:
+        return ["the last process at work in this run ended without a word"]
+    if note.boot != boot():  # the note is not synced with every call
+        return [
+            f"the machine went down while this run was at work, with {note.in_flight} calls in flight by its last "
+            "note: about so many are paid for again"
+        ]
+    return [
+        f"the last process at work in this run ended without a word, with {note.in_flight} calls in flight: so many, "
+        "at most, are paid for again"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is written down with every call, for whoever comes after a sudden end."""
+
+    in_flight: int = 0
+    spent: Spending = field(default_factory=Spending)
+    boot: str = ""
+
+    def to_text(self) -> str:
+        """On one line."""
+        return f"{self.in_flight} {self.boot or '-'} {self.spent.to_json()}"
+
+    @staticmethod
+    def from_text(text: str) -> Note:
+        """What `to_text` wrote; nothing for anything else."""
+        in_flight, _, rest = text.partition(" ")
+        started, _, spent = rest.partition(" ")
+        return Note(int(in_flight), Spending.from_json(spent), started) if in_flight.isdecimal() else Note()
+
+
+@cache
+def boot() -> str:
+    """Which start of the machine this is, in a few letters; "-" where that is not told (it is on Linux)."""
+    try:
+        return BOOT.read_text(encoding="ascii")[:8]
+    except (OSError, ValueError):
+        return "-"
 
 
 def account_of(view: JournalView) -> dict[str, str]:

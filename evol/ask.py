@@ -125,6 +125,11 @@ class Ask:
         """Calls whose answers may have been paid for and are not on the disk."""
         return self._budget.in_flight
 
+    @property
+    def paid_in_flight(self) -> int:
+        """Those that cost money, as far as no answer came yet."""
+        return sum(line.limiter.in_flight for line in self._distinct if not line.teacher.free)
+
     def stop(self, error: EvolError) -> None:
         """Sends nothing from now on; who wants to send is `Stopped`. What is in flight is left to come in."""
         if self.stopped is not None:
@@ -175,7 +180,18 @@ class Ask:
 
     async def _try_often(self, call: _Call, line: _Line, request: Request, order: int) -> Reply:
         """Tries as often as allowed; then, where the teacher answers another question, a last time."""
+        try:
+            return await self._try_all(call, line, request, order)
+        except DoesNotFit:
+            raise
+        except CallFailed as failure:
+            await self._wait_until_it_answers(line, request)
+            if not failure.retryable:
+                raise
+        call.allow_one_more()
+        return await self._try_all(call, line, request, order)
 
+    async def _try_all(self, call: _Call, line: _Line, request: Request, order: int) -> Reply:
         async def between(seconds: float) -> None:
             if line.is_down:
                 await self._wait_until_it_answers(line, request)
@@ -186,19 +202,15 @@ class Ask:
             async for attempt in call.attempts(line, between):
                 with attempt:
                     return await self._try(line, _redrawn(request, call.tries), order)
-            raise AssertionError("unreachable: the last attempt returns or raises")
-        except DoesNotFit:
-            raise
-        except CallFailed as failure:
-            if isinstance(failure, RateLimited):
-                raise TeacherError(
-                    f"{failure}; for more than {LONGEST_RATE_LIMIT:g} s: lower --concurrency"
-                ) from failure
-            await self._wait_until_it_answers(line, request)
-            if not failure.retryable:
-                raise
-        call.tries += 1
-        return await self._try(line, _redrawn(request, call.tries), order)
+        except RateLimited as failure:
+            asked = failure.retry_after or 0.0
+            how_long = (
+                f"{asked:,.0f} s" if asked > LONGEST_RATE_LIMIT else f"more than {LONGEST_RATE_LIMIT:,.0f} s by now"
+            )
+            raise TeacherError(
+                f"{failure}; that is for {how_long}: run the same command again later, or lower --rpm and --concurrency"
+            ) from failure
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _try(self, line: _Line, request: Request, order: int) -> Reply:
         """One try, when it is its turn: a call, and another at once where the server takes it in another form."""
@@ -206,14 +218,14 @@ class Ask:
             with suppress(AskAgain):
                 async with line.limiter.slot(order, self._tokens(request)) as slot:
                     reply = await self._send(line, request)
-                    slot.used = reply[1].usage.total
+                    slot.used = reply[1].usage.total or None  # not told: the estimate stands
                     return reply
         raise RequestRefused(f"{line.teacher.model} takes the request in none of {FORMS} forms")
 
     async def _send(self, line: _Line, request: Request) -> Reply:
         """One call, at once if the budget allows it."""
         teacher, clock = line.teacher, asyncio.get_running_loop().time
-        reservation = await self._budget.reserve(request, teacher.model)
+        reservation = await self._budget.reserve(request, teacher)
         self._tally.calls += 1
         self._tally.in_flight += 1
         started, body = clock(), b""
@@ -233,7 +245,8 @@ class Ask:
             self._budget.landed()
             raise
         finally:
-            line.limiter.heed(teacher.allowance)
+            said, teacher.allowance = teacher.allowance, None  # once: its times count from now
+            line.limiter.heed(said)
             self._tally.in_flight -= 1
             self._tally.paid += used or Usage()
             self._tally.cost += self._budget.settle(reservation, used).cost
@@ -279,18 +292,25 @@ class Ask:
         started, wait = loop.time(), FIRST_WAIT
         while True:
             try:
-                await self._send(line, probe)
-                self._budget.landed()
-            except RateLimited:
-                return  # it is there, and busy
+                await self._send_probe(line, probe)
+            except RateLimited as busy:
+                await self._sleep(min(busy.retry_after or wait, LONGEST_WAIT))
+                return  # it is there
             except CallFailed as failure:
-                if not isinstance(failure, AskAgain):
-                    line.limiter.shut()
-                    self._check_patience(line, failure, loop.time() - started)
-                    await self._sleep(random.uniform(0, wait))
-                    wait = min(2 * wait, LONGEST_WAIT)
+                line.limiter.shut()
+                self._check_patience(line, failure, loop.time() - started)
+                await self._sleep(random.uniform(0, wait))
+                wait = min(2 * wait, LONGEST_WAIT)
             else:
                 return
+
+    async def _send_probe(self, line: _Line, probe: Request) -> None:
+        for _ in range(FORMS):
+            with suppress(AskAgain):
+                await self._send(line, probe)
+                self._budget.landed()
+                return
+        raise RequestRefused(f"the server takes it in none of {FORMS} forms")
 
     def _check_patience(self, line: _Line, failure: CallFailed, seconds: float) -> None:
         if seconds >= self._limits.patience or not failure.retryable:
@@ -345,6 +365,10 @@ class _Call:
             sleep=between,
             reraise=True,
         )
+
+    def allow_one_more(self) -> None:
+        """After what would have been the last."""
+        self._counted = self._allowed - 1
 
     def _begin(self, _: tenacity.RetryCallState) -> None:
         self.tries += 1

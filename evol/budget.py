@@ -14,11 +14,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from math import ceil
 
-from evol.errors import BudgetReached
+from evol.errors import BudgetReached, CannotWrite
 from evol.records import NO_PRICE, Price, Request, Usage
+from evol.teachers import Teacher
 
 # Servers wrap messages in tokens of their own, and a schema into the prompt.
 WRAPPING_TOKENS = 64
@@ -65,6 +68,7 @@ class Spending:
 class Reservation:
     """What is set aside for one call: its tokens and cost at their worst."""
 
+    teacher: Teacher
     price: Price
     tokens: Usage
     worst: Spending
@@ -73,19 +77,21 @@ class Reservation:
 class Budget:
     """The accountant of one run.
 
-    `prices` are those of the models, by name; one that is not there costs nothing that is known of. `before` is what
-    the run has spent until now. `noted` is told, whenever it changes, how many calls are in flight and what will be
-    spent if all of them cost their worst.
+    `prices` are those of the teachers; one that is not there costs nothing that is known of. `before` is what the run
+    has spent until now. `noted` is told, before a call is sent and when it has ended, how many are in flight and what
+    will be spent if all of them cost their worst; what it raises is raised by `reserve`. `notices` are lines for the
+    user.
     """
 
     def __init__(
         self,
         caps: Caps,
-        prices: Mapping[str, Price],
+        prices: Mapping[Teacher, Price],
         before: Spending = Spending(),
         noted: Callable[[int, Spending], None] = lambda *_: None,
     ) -> None:
         self.spent = before
+        self.notices: list[str] = []
         self._caps = caps
         self._prices = prices
         self._noted = noted
@@ -93,23 +99,28 @@ class Budget:
         self._in_flight = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._stopped: Exception | None = None
-        self._overshoot = 1.0  # by which tokens were above the worst that was thought of
+        self._beyond: dict[Teacher, tuple[float, float]] = {}  # times the worst: of prompts, and of replies
+
+    @property
+    def worst(self) -> Spending:
+        """What is spent if all calls in flight cost their worst."""
+        return self.spent + self._reserved
 
     @property
     def in_flight(self) -> int:
         """Calls that may have been sent, and whose answers are not on the disk."""
         return self._in_flight
 
-    async def reserve(self, request: Request, model: str) -> Reservation:
+    async def reserve(self, request: Request, teacher: Teacher) -> Reservation:
         """Sets aside the worst this call can cost, waiting for others where that may help. Raises `BudgetReached`."""
         while True:
             if self._stopped is not None:
-                raise self._stopped
-            reservation = self._reservation(request, model)
-            if (reached := self._reached(self.spent + self._reserved + reservation.worst)) is None:
+                raise self._stopped.with_traceback(None)
+            reservation = self._reservation(request, teacher)
+            if (reached := self._reached(self.worst + reservation.worst)) is None:
+                self._noted(self._in_flight + 1, self.worst + reservation.worst)
                 self._reserved += reservation.worst
                 self._in_flight += 1
-                self._note()
                 return reservation
             if not self._reserved.calls:
                 raise BudgetReached(
@@ -125,11 +136,26 @@ class Budget:
         actual = reservation.worst
         if used is not None:
             actual = Spending(1, used.total, reservation.price.of(used))
-            self._overshoot = max(self._overshoot, used.total / reservation.tokens.total)
+            self._learn(reservation, used)
         self.spent += actual
         self._reserved -= reservation.worst
         self._wake()
         return actual
+
+    def _learn(self, reservation: Reservation, used: Usage) -> None:
+        """A teacher that takes more than it was allowed, as for thinking, is expected to from then on."""
+        prompt, reply = self._beyond.get(reservation.teacher, (1.0, 1.0))
+        seen = (
+            prompt * used.prompt_tokens / reservation.tokens.prompt_tokens,
+            reply * used.completion_tokens / reservation.tokens.completion_tokens,
+        )
+        if seen[0] > prompt or seen[1] > reply:
+            if reservation.teacher not in self._beyond:
+                self.notices.append(
+                    f"{reservation.teacher.model} counts more tokens than a call was allowed ({used.prompt_tokens:,} "
+                    f"and {used.completion_tokens:,}): a budget may be passed by that much; from now on more is reserved"
+                )
+            self._beyond[reservation.teacher] = (max(prompt, seen[0]), max(reply, seen[1]))
 
     def landed(self) -> None:
         """A call that was settled is on the disk, or has nothing that could be there."""
@@ -148,14 +174,16 @@ class Budget:
                 future.set_result(None)
 
     def _note(self) -> None:
-        self._noted(self._in_flight, self.spent + self._reserved)
+        with suppress(CannotWrite):  # the next call that is to be sent will say so
+            self._noted(self._in_flight, self.worst)
 
-    def _reservation(self, request: Request, model: str) -> Reservation:
+    def _reservation(self, request: Request, teacher: Teacher) -> Reservation:
         schema = len(json.dumps(request.schema)) if request.schema else 0
         prompt = len((request.system + request.user).encode()) + schema + WRAPPING_TOKENS
-        tokens = Usage(round(prompt * self._overshoot), round(request.sampling.max_tokens * self._overshoot))
-        price = self._prices.get(model, NO_PRICE)
-        return Reservation(price, tokens, Spending(1, tokens.total, price.of(tokens)))
+        beyond = self._beyond.get(teacher, (1.0, 1.0))
+        tokens = Usage(ceil(prompt * beyond[0]), ceil(request.sampling.max_tokens * beyond[1]))
+        price = self._prices.get(teacher, NO_PRICE)
+        return Reservation(teacher, price, tokens, Spending(1, tokens.total, price.of(tokens)))
 
     def _reached(self, total: Spending) -> str | None:
         """The cap that this would be beyond, in words."""

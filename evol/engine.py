@@ -8,22 +8,22 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import tomli_w
 
-from evol.accounts import check_prices, open_budget, unpriced
+from evol.accounts import check_prices, last_end, open_budget, unpriced
 from evol.ask import Ask, Limits
 from evol.dataset.card import write_card
 from evol.dataset.finish import Finished, finish
 from evol.dataset.rows import from_json, to_json
 from evol.drift import changes, decisive_parts, digest_of, missing_seeds
 from evol.errors import CannotWrite, DriftError
-from evol.folder import RunFolder, write_whole
-from evol.journal import Journal
+from evol.folder import Lock, RunFolder, write_whole
+from evol.journal import Journal, JournalView
 from evol.limiter import Pace
 from evol.lineage import Settings, grow
 from evol.packs import Pack, load_pack
@@ -99,39 +99,21 @@ def execute(
         unpriced=unpriced(recipe, prepared.teachers.values()),
     )
     folder.check_it_is_ours(recipe.seed)
-    with folder.locked() as lock, Journal(folder.journal, check=lock.unclean) as journal:
-        for line in _first_lines(prepared):
+    with _open_journal(folder) as (lock, journal), open_budget(recipe, tally.teachers, journal, lock) as budget:
+        tally.opening = last_end(lock)
+        for line in (*_first_lines(prepared), *tally.opening):
             folder.write_log(line)
         asked_under = _open(prepared, folder, journal, accept_drift=accept_drift, retry_failed=retry_failed)
-        budget, tally.opening = open_budget(recipe, tally.teachers, journal, lock)
-        for line in tally.opening:
-            folder.write_log(line)
         ask = Ask(journal, prepared.teachers, asked_under, tally, _limits(recipe, retry_failed=retry_failed), budget)
-
-        def keep(row: Evolution) -> None:
-            tally.count_row(row)
-            journal.put_row(row.seed_id, row.round, to_json(row))
-
-        schedule = Schedule(
-            ask,
-            journal,
-            tally,
-            pool.seeds,
-            lambda seed: _grow(prepared, ask, seed, keep),
-            str(folder.path),
-            recipe.max_time,
-        )
         try:
             with watch(tally):
-                schedule.complete()
+                _schedule(prepared, ask, journal, tally, folder).complete()
         except BaseException as error:
             with suppress(CannotWrite):  # the reason it stopped is what counts
                 folder.write_log(f"stopped: {type(error).__name__}: {error}")
             raise
         finished = _finish(prepared, folder, journal)
-    notices = tally.notices
-    if recipe.judge_by_probability and tally.unrated:
-        notices += (f"judged rows without a difficulty: {tally.unrated:,}; their tokens' probabilities do not tell it",)
+    notices = (*tally.notices, *budget.notices, *_unrated(recipe, tally))
     for line in (*notices, f"finished: {finished.kept} kept, {finished.eliminated} eliminated, {tally.calls} calls"):
         folder.write_log(line)
     return Outcome(folder, finished, tally, pool, notices, time.monotonic() - started, _is_demo(prepared))
@@ -154,14 +136,10 @@ def _open(prepared: Prepared, folder: RunFolder, journal: Journal, *, accept_dri
     """
     recipe, view = prepared.recipe, journal.view()
     before = view.meta()
-    known = json.loads(before.get("recipe", "{}"))
+    known = _known_parts(before)
     parts = decisive_parts(recipe, prepared.pack, prepared.teachers)
-    if not accept_drift and view.has_answers():
-        changed = changes(known, parts)
-        pool_now = [seed.id for seed in prepared.pool.seeds]
-        if missing := missing_seeds(view.pool(), pool_now, limited=recipe.limit is not None):
-            changed.append(f"seeds ({missing} of this run are not in {recipe.seed})")
-        _refuse(changed, folder)
+    if not accept_drift:
+        refuse_drift(prepared, folder, view)
     generation = str(int(before.get("generation", 0)) + (accept_drift or retry_failed))
     asked_under = digest_of([parts, generation])
     _write_recipe(prepared, folder, parts)
@@ -174,12 +152,25 @@ def _open(prepared: Prepared, folder: RunFolder, journal: Journal, *, accept_dri
     return asked_under
 
 
-def _refuse(changed: list[str], folder: RunFolder) -> None:
+def refuse_drift(prepared: Prepared, folder: RunFolder, view: JournalView) -> None:
+    """Raises `DriftError` where the folder holds answers to another recipe, or to seeds that are not there any more."""
+    recipe = prepared.recipe
+    if not view.has_answers():
+        return
+    changed = changes(_known_parts(view.meta()), decisive_parts(recipe, prepared.pack, prepared.teachers))
+    pool_now = [seed.id for seed in prepared.pool.seeds]
+    if missing := missing_seeds(view.pool(), pool_now, limited=recipe.limit is not None):
+        changed.append(f"seeds ({missing} of this run are not in {recipe.seed}, or beyond --limit)")
     if changed:
         raise DriftError(
             f"{folder.path} holds a run that was made with another recipe; changed: {'; '.join(changed)}. "
             "Name another folder with --out, or add --accept-drift to go on here and ask again what has changed"
         )
+
+
+def _known_parts(meta: Mapping[str, str]) -> dict[str, str]:
+    known: dict[str, str] = json.loads(meta.get("recipe", "{}"))
+    return known
 
 
 def _write_recipe(prepared: Prepared, folder: RunFolder, parts: dict[str, str]) -> None:
@@ -204,6 +195,40 @@ def _finish(prepared: Prepared, folder: RunFolder, journal: Journal) -> Finished
 
 def _is_demo(prepared: Prepared) -> bool:
     return any(teacher.demo for teacher in prepared.teachers.values())
+
+
+@contextmanager
+def _open_journal(folder: RunFolder) -> Iterator[tuple[Lock, Journal]]:
+    """The run's journal, and the lock that keeps others out of it.
+
+    A journal that did not close well, or did not open, leaves the lock as of a process that ended without a word: so
+    the next one looks through the journal too, and counts what was in flight.
+    """
+    with folder.locked() as lock:
+        journal = Journal(folder.journal, check=lock.unclean)
+        try:
+            with journal:
+                yield lock, journal
+        finally:
+            if not journal.failed:
+                lock.settle()
+
+
+def _schedule(prepared: Prepared, ask: Ask, journal: Journal, tally: Tally, folder: RunFolder) -> Schedule:
+    def keep(row: Evolution) -> None:
+        tally.count_row(row)
+        journal.put_row(row.seed_id, row.round, to_json(row))
+
+    def grown(seed: Seed) -> Coroutine[None, None, None]:
+        return _grow(prepared, ask, seed, keep)
+
+    seeds, seconds = prepared.pool.seeds, prepared.recipe.max_time
+    return Schedule(ask, journal, tally, seeds, grown, str(folder.path), seconds)
+
+
+def _unrated(recipe: Recipe, tally: Tally) -> Iterator[str]:
+    if recipe.judge_by_probability and tally.unrated:
+        yield f"judged rows without a difficulty: {tally.unrated:,}; their tokens' probabilities do not tell it"
 
 
 async def _grow(prepared: Prepared, ask: Ask, seed: Seed, keep: Callable[[Evolution], None]) -> None:

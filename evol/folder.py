@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -15,19 +16,21 @@ from evol.filesystem import remote_kind
 
 HOLDER = 1000  # bytes at most for the name of who holds a lock
 NOTE = 200  # bytes of a note
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Lock:
     """Who is at work in a run's folder, and what was in flight when the last who was died without a word.
 
-    The file is empty when nobody is. `unclean` says that it was not, and `left` is what the last process noted.
+    The file is empty when nobody is. `unclean` says that it was not, and `left` is what the last process noted. Both
+    stay for the next process, until one has taken care of them and said so with `settle`.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._note_at = 0
-        self._found = b""
-        self._keeps = False
+        self._settled = True
         self.unclean = False
         self.left = ""
 
@@ -38,30 +41,39 @@ class Lock:
         except BlockingIOError:
             return self._read()[0] or "another process"
         holder, self.left = self._read()
-        self._found = os.pread(self._file, HOLDER + NOTE, 0)
         self.unclean = bool(holder)
+        self._settled = not self.unclean
         here = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
         self._note_at = len(here)
-        # Who dies before it has a note of its own leaves that of the one before: nobody has counted it yet.
-        text = here + (self.left.ljust(NOTE).encode() if self.left else b"")
+        # Who dies before it has a note of its own leaves that of the one before: nobody has counted it yet. All of the
+        # room for a note is taken at once, so that a full disk stops none.
+        text = here + self.left.ljust(NOTE).encode()
         os.pwrite(self._file, text, 0)
         os.ftruncate(self._file, len(text))
         os.fsync(self._file)
         return ""
 
     def note(self, text: str) -> None:
-        """Keeps a line of ASCII for whoever comes after a sudden end. Not fsynced: a kill loses none of it."""
-        os.pwrite(self._file, text[:NOTE].ljust(NOTE).encode(), self._note_at)
+        """Keeps a line of ASCII for whoever comes after a sudden end. Raises `CannotWrite`.
 
-    def keep_note(self) -> None:
-        """Has `release` leave what was found: it is meant for the next run, and this is none."""
-        self._keeps = True
+        It is not fsynced: a kill loses none of it, a power cut may.
+        """
+        self._settled = False
+        try:
+            os.pwrite(self._file, text[:NOTE].ljust(NOTE).encode(), self._note_at)
+        except OSError as error:
+            raise CannotWrite(
+                f"{self._path}: {error.strerror}: see that evol may write there, and run again"
+            ) from error
+
+    def settle(self) -> None:
+        """Nothing that was found, or noted since, is left to take care of."""
+        self._settled = True
 
     def release(self) -> None:
-        """Leaves it as somebody does who was able to."""
-        os.ftruncate(self._file, 0)
-        if self._keeps:
-            os.pwrite(self._file, self._found, 0)
+        """Leaves it as somebody does who was able to: empty, unless something is left to take care of."""
+        if self._settled:
+            os.ftruncate(self._file, 0)
 
     def close(self) -> None:
         """Lets go of the file, and with it of the lock."""
@@ -128,7 +140,8 @@ class RunFolder:
 
     def _cannot_write(self, error: OSError) -> CannotWrite:
         where, why = error.filename or self.path, error.strerror or error
-        return CannotWrite(f"{where}: {why}: make room, or choose another folder with --out")
+        remedy = "make room" if error.errno in NO_ROOM else "see that evol may write there"
+        return CannotWrite(f"{where}: {why}: {remedy}, or choose another folder with --out")
 
     def check_it_is_ours(self, seed: Path) -> None:
         """Raises `UsageError` where a run would overwrite what no run of this folder has made.

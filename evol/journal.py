@@ -11,6 +11,7 @@ Beside `salvage.py` this is the only room that knows SQL.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -91,6 +92,11 @@ class Journal:
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that was put could not be written."""
+        return self._failed is not None
 
     def __enter__(self) -> Journal:
         return self
@@ -349,7 +355,9 @@ def _check_log(path: Path) -> None:
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if read_only:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        # A reader makes a file beside the journal, too. Where it may not, and nobody writes, nothing will change.
+        still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if still else ''}", uri=True)
     # Opened in one thread and used in another where a notebook runs it; never in two at a time.
     connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")

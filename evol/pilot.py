@@ -10,7 +10,7 @@ from statistics import NormalDist, fmean, stdev
 from evol import chance
 from evol.accounts import prices_of, unpriced
 from evol.dataset.rows import from_json
-from evol.engine import Prepared, Watch, execute
+from evol.engine import Prepared, Watch, execute, refuse_drift
 from evol.errors import UsageError
 from evol.folder import RunFolder
 from evol.journal import JournalView
@@ -18,7 +18,7 @@ from evol.records import ROLE_OF_STAGE, Price, Role, Seed, Usage
 from evol.teachers import read_usage
 
 CONFIDENCE = 0.9  # of the interval
-LEAST = 2  # seeds to reckon from
+LEAST = 5  # seeds to reckon from
 STAGES: Mapping[str, Role] = {str(stage): role for stage, role in ROLE_OF_STAGE.items()}
 
 
@@ -59,11 +59,14 @@ class _Use:
     kept: float = 0
     cost: float = 0
     rows: int = 0
+    told: bool = True  # the tokens of all its calls
 
-    def add(self, tries: int, seconds: float, used: Usage, price: Price | None) -> None:
+    def add(self, tries: int, seconds: float, used: Usage | None, price: Price | None) -> None:
         """One call, with all its tries."""
         self.calls += tries
         self.seconds += seconds
+        self.told = self.told and used is not None
+        used = used or Usage()
         self.prompt_tokens += used.prompt_tokens
         self.completion_tokens += used.completion_tokens
         self.cost += float(price.of(used)) if price else 0.0
@@ -72,25 +75,26 @@ class _Use:
 def run_pilot(prepared: Prepared, size: int, watch: Watch) -> Estimate:
     """Makes the rows of some seeds, drawn from all of the pool, and reckons from them.
 
-    Where the run was begun already, nothing is made: its seeds that are through tell as much. Raises as `execute` does,
-    and `UsageError` where too few are.
+    Where the run went beyond a pilot already nothing is made: its seeds that are through tell as much. Raises as
+    `execute` does, and `UsageError` where too few are.
     """
     pool, folder = prepared.pool, RunFolder(prepared.recipe.folder)
-    if not folder.journal.is_file():
-        seeds = drawn(pool.seeds, size, prepared.recipe.random_seed)
+    seeds = drawn(pool.seeds, max(size, LEAST), prepared.recipe.random_seed)
+    if not _is_begun(folder, seeds):
         execute(replace(prepared, pool=replace(pool, seeds=seeds)), watch=watch)
     with JournalView(folder.journal) as view:
+        refuse_drift(prepared, folder, view)
         uses = _uses(view, pool.seeds, prepared)
-    if len(uses) < LEAST:
+    if len(uses) < min(LEAST, len(pool.seeds)):
         raise UsageError(
-            f"{folder.path}: too few of its seeds are through all rounds to reckon from: go on with `evol run`, or "
-            "name another folder with --out"
+            f"{folder.path}: too few of its seeds are through {prepared.recipe.rounds} rounds to reckon from: go on "
+            "with `evol run`, or name another folder with --out"
         )
 
     def total(name: str) -> Interval:
         return interval([getattr(use, name) for use in uses], len(pool.seeds))
 
-    known = not unpriced(prepared.recipe, prepared.teachers.values())
+    known = not unpriced(prepared.recipe, prepared.teachers.values()) and all(use.told for use in uses)
     return Estimate(
         seeds=len(pool.seeds),
         pilot=len(uses),
@@ -101,6 +105,14 @@ def run_pilot(prepared: Prepared, size: int, watch: Watch) -> Estimate:
         kept=total("kept"),
         cost=total("cost") if known else None,
     )
+
+
+def _is_begun(folder: RunFolder, seeds: Iterable[Seed]) -> bool:
+    """Whether there is a run in the folder that has more than a pilot of these seeds."""
+    if not folder.journal.is_file():
+        return False
+    with JournalView(folder.journal) as view:
+        return not set(view.pool()) <= {seed.id for seed in seeds}
 
 
 def drawn(seeds: tuple[Seed, ...], size: int, random_seed: int) -> tuple[Seed, ...]:
@@ -134,10 +146,10 @@ def _uses(view: JournalView, seeds: Iterable[Seed], prepared: Prepared) -> list[
     for place, body, tries, seconds in view.calls():
         seed_id, number, _, stage, _ = place.split("/")
         if seed_id in through and int(number) <= rounds:
-            through[seed_id].add(tries, seconds, read_usage(body) or Usage(), prices.get(STAGES[stage]))
+            through[seed_id].add(tries, seconds, read_usage(body), prices.get(STAGES[stage]))
     return list(through.values())
 
 
 def _role_prices(prepared: Prepared) -> dict[Role, Price]:
     prices = prices_of(prepared.recipe, prepared.teachers.values())
-    return {role: prices[teacher.model] for role, teacher in prepared.teachers.items() if teacher.model in prices}
+    return {role: prices[teacher] for role, teacher in prepared.teachers.items() if teacher in prices}

@@ -41,7 +41,9 @@ UNION_ARMS = (
     "[key]",
 )  # pydantic's own words in the place of an error
 
-TIME = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[smhd]?)")
+TIME = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhd]?\s*)+")
+TIME_PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[smhd]?)")
+MOST_AT_ONCE = 4096  # calls at one teacher: more than any takes
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}  # of a time, in seconds
 
 
@@ -49,9 +51,9 @@ def _seconds(value: object) -> object:
     """A time as people write it, 90m or 8h, in seconds."""
     if not isinstance(value, str):
         return value
-    if not (match := TIME.fullmatch(value.strip())):
-        raise ValueError("give a time as 90m, 8h or 2d")
-    return float(match["number"]) * UNITS[match["unit"]]
+    if len(value) > 40 or not TIME.fullmatch(value.strip()):
+        raise ValueError("give a time as 90m, 1h30m or 2d")
+    return sum(float(part["number"]) * UNITS[part["unit"]] for part in TIME_PART.finditer(value))
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -125,7 +127,7 @@ class Recipe(BaseModel):
     scorer: str | None = None
     sampling: dict[Role, SamplingOptions] = {}
     keys: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]] = {}
-    concurrency: Count | Literal["auto"] = "auto"
+    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] | Literal["auto"] = "auto"
     rpm: Positive | None = None
     tpm: Positive | None = None
     tries: Count = 5
@@ -173,7 +175,7 @@ class Recipe(BaseModel):
     @property
     def folder(self) -> Path:
         """Where the run lives: `out`, else a folder of outputs/ named after the seed file."""
-        return self.out or Path("outputs") / self.seed.stem
+        return self.out or Path("outputs") / (self.seed.stem if self.seed.stem.strip(".") else "seeds")
 
     def spec(self, role: Role) -> str | None:
         """The teacher named for this role."""

@@ -21,9 +21,9 @@ from evol.records import Seed
 from evol.tally import Tally
 
 LINEAGES_PER_SLOT = 2  # so many are alive for every call in flight: a commit never leaves a slot of the teacher empty
-# Seconds for what is in flight when a run stops, where it is not waited for to its end.
-GRACE_OF_A_REFUSAL = 1.0  # whoever refuses one call will hardly answer another
-GRACE_OF_THE_FREE = 1.0  # what costs no money may be asked for again
+# Seconds for what is in flight when a run stops, where it is not waited for to its end: what costs no money may be
+# asked for again, and whoever refuses one call will hardly answer another.
+GRACE = 1.0
 LOOKED_AT = 0.2  # seconds between two looks at whether the work is done
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -46,6 +46,7 @@ class Schedule:
     _task: asyncio.Task[None] | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _interrupts: int = field(default=0, init=False)
+    _is_refused: bool = field(default=False, init=False)
 
     def complete(self) -> None:
         """Does it, on an event loop of its own: in a thread where this one has a loop already, as in a notebook.
@@ -117,8 +118,12 @@ class Schedule:
         await self.journal.flush()
 
     def stop(self, error: EvolError) -> None:
-        """Sends nothing more, and says so. The first reason stands."""
+        """Sends nothing more, and says so. The first reason stands, unless what was in flight cannot be kept."""
+        self._is_refused = self._is_refused or isinstance(error, TeacherError)
         if self.ask.stopped is not None:
+            if isinstance(error, CannotWrite) and self.journal.failed:
+                self.ask.stopped = error
+                self._drop()
             return
         self.ask.stop(error)
         if self.ask.in_flight:
@@ -137,17 +142,13 @@ class Schedule:
                     "the same command again to go on"
                 )
             )
-        if (grace := self._grace()) is not None:
-            await asyncio.sleep(grace)
-            self._drop()
-
-    def _grace(self) -> float | None:
-        """Seconds for what is in flight; None where it is waited for to its end."""
-        if isinstance(self.ask.stopped, TeacherError):
-            return GRACE_OF_A_REFUSAL
-        if all(teacher.free for teacher in self.tally.teachers):
-            return GRACE_OF_THE_FREE
-        return None
+        loop = asyncio.get_running_loop()
+        spare = loop.time()  # since when nothing is in flight that is waited for to its end
+        while loop.time() - spare < GRACE:
+            await asyncio.sleep(GRACE / 10)
+            if self.ask.paid_in_flight and not self._is_refused:
+                spare = loop.time()
+        self._drop()
 
     def _drop(self) -> None:
         self.dropped = self.ask.in_flight

@@ -12,9 +12,19 @@ from typing import Any
 import pytest
 
 import evol
+from evol.accounts import Note, boot
 from evol.ask import PROBE, Ask, Limits, Stopped
 from evol.budget import WRAPPING_TOKENS, Budget, Caps, Spending
-from evol.errors import BadReply, BudgetReached, RateLimited, TimedOut, Unavailable, UsageError
+from evol.errors import (
+    BadReply,
+    BudgetReached,
+    DriftError,
+    RateLimited,
+    TeacherError,
+    TimedOut,
+    Unavailable,
+    UsageError,
+)
 from evol.journal import Journal
 from evol.limiter import Pace
 from evol.recipe import ROLES
@@ -26,6 +36,7 @@ from tests.conftest import SeedFile
 
 PRICE = Price(Decimal("0.25"), Decimal(2))
 PROMPT = "twelve bytes"
+M = ScriptedTeacher([], model="m")
 WORST = len(PROMPT) + WRAPPING_TOKENS  # tokens of the prompt
 
 
@@ -35,7 +46,7 @@ def request(reply: int = 100, user: str = PROMPT) -> Request:
 
 def budget(**caps: int | str) -> Budget:
     cost = caps.pop("cost", None)
-    return Budget(Caps(**caps, cost=Decimal(cost) if cost else None), {"m": PRICE})  # type: ignore[arg-type]
+    return Budget(Caps(**caps, cost=Decimal(cost) if cost else None), {M: PRICE})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +61,9 @@ def test_what_may_be_spent_is_spent_and_no_more(caps: dict[str, int | str], name
     async def spend() -> None:
         account = budget(**caps)
         for _ in range(2):
-            account.settle(await account.reserve(request(), "m"), None)
+            account.settle(await account.reserve(request(), M), None)
         with pytest.raises(BudgetReached, match=named):
-            await account.reserve(request(), "m")
+            await account.reserve(request(), M)
 
     asyncio.run(spend())
 
@@ -60,8 +71,8 @@ def test_what_may_be_spent_is_spent_and_no_more(caps: dict[str, int | str], name
 def test_who_does_not_fit_waits_for_what_others_give_back() -> None:
     async def spend() -> Spending:
         account = budget(tokens=WORST + 100 + 50)
-        first = await account.reserve(request(), "m")
-        second = asyncio.create_task(account.reserve(request(), "m"))
+        first = await account.reserve(request(), M)
+        second = asyncio.create_task(account.reserve(request(), M))
         await asyncio.sleep(0)
         assert not second.done()
         account.settle(first, Usage(20, 30))
@@ -71,11 +82,14 @@ def test_who_does_not_fit_waits_for_what_others_give_back() -> None:
     assert asyncio.run(spend()) == Spending(2, 100, PRICE.of(Usage(40, 60)))
 
 
-def test_a_server_that_counts_more_than_anybody_could_makes_the_next_worst_worse() -> None:
+def test_a_server_that_counts_more_than_it_was_allowed_makes_the_next_worst_worse() -> None:
     async def spend() -> None:
-        account = budget(tokens=10_000)
-        account.settle(await account.reserve(request(), "m"), Usage(4 * WORST, 400))
-        assert (await account.reserve(request(), "m")).worst.tokens == 4 * (WORST + 100)
+        account = budget(tokens=1_000_000)
+        for used, prompt, reply in (((10, 300), 1, 3), ((10, 600), 1, 6), ((2 * WORST, 50), 2, 6)):
+            account.settle(await account.reserve(request(), M), Usage(*used))
+            assert (await account.reserve(request(), M)).tokens == Usage(prompt * WORST, reply * 100)
+        assert (await account.reserve(request(), ScriptedTeacher([]))).tokens == Usage(WORST, 100)
+        assert len(account.notices) == 1
 
     asyncio.run(spend())
 
@@ -119,7 +133,7 @@ class Meter:
 
 def spend_all(path: Path, meter: Meter, caps: Caps, before: Spending, calls: int) -> Budget:
     """Asks so many questions at once under these caps, at some concurrency, until they are asked or the run stops."""
-    account = Budget(caps, {"m": PRICE}, before)
+    account = Budget(caps, {meter.teacher: PRICE}, before)
 
     async def one(ask: Ask, number: int) -> None:
         try:
@@ -201,6 +215,60 @@ def test_a_run_ends_when_its_time_is_over(seed_file: SeedFile) -> None:
     with pytest.raises(BudgetReached, match=r"0\.3 seconds"):
         evol.run(seed_file(50, output=""), teacher=teacher, rounds=0, max_time=0.3, concurrency=1)
     assert 1 < len(teacher.requests) < 10
+
+
+@pytest.mark.parametrize("calls", [2, 5])
+def test_what_failed_before_a_stop_counts_for_the_next_process(seed_file: SeedFile, calls: int) -> None:
+    teacher = ScriptedTeacher(lambda _: Unavailable("500"))
+    for _ in range(3):
+        with pytest.raises(BudgetReached):
+            evol.run(seed_file(5, output=""), teacher=teacher, rounds=0, tries=1, max_calls=calls, concurrency=1)
+    assert len(teacher.requests) == calls
+
+
+def test_what_was_in_flight_at_a_stop_counts_for_the_next_process(seed_file: SeedFile) -> None:
+    options: dict[str, Any] = {"rounds": 0, "concurrency": 4, "max_calls": 6}
+    seeds = seed_file(20, output="")
+    slow = ScriptedTeacher(answering, latency=60)
+    slow._reply = lambda request: answering(request)
+    refusing = ScriptedTeacher(lambda _: TeacherError("401"))
+    refusing.latency = 0.05
+
+    class Both(ScriptedTeacher):
+        async def send(self, request: Request) -> bytes:
+            self.requests.append(request)
+            return await (refusing if len(self.requests) % 4 == 0 else slow).send(request)
+
+    both = Both([])
+    for _ in range(3):
+        with pytest.raises((TeacherError, BudgetReached)):
+            evol.run(seeds, teacher=both, **options)
+    assert len(both.requests) <= 6
+
+
+def test_a_note_of_a_kill_counts_even_where_the_next_process_does_nothing(seed_file: SeedFile) -> None:
+    seeds = seed_file(20, output="")
+    evol.run(seeds, teacher=ScriptedTeacher(answering), rounds=0, limit=2)
+    lock = Path("outputs/seeds/run.lock")
+    spent = Spending(8, 10, Decimal(0))
+    lock.write_text(f"process 1 on here\n{Note(7, spent, boot()).to_text()}", encoding="utf-8")
+    with pytest.raises(DriftError):
+        evol.run(seeds, teacher=ScriptedTeacher([]), rounds=0, random_seed=7)
+    teacher = ScriptedTeacher(answering)
+    with pytest.raises(BudgetReached):
+        evol.run(seeds, teacher=teacher, rounds=0, max_calls=9, concurrency=1)
+    assert len(teacher.requests) == 1
+
+
+def test_the_same_model_elsewhere_has_a_price_of_its_own(seed_file: SeedFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test-and-of-nothing-else")
+    with pytest.raises(UsageError, match="that of gpt-5-mini is not known"):
+        evol.run(
+            seed_file(),
+            max_cost="1",
+            teacher="openai:gpt-5-mini@https://api.openai.com/v1",
+            judge="openai:gpt-5-mini@http://127.0.0.1:1/v1",
+        )
 
 
 def test_the_small_question_costs_too(seed_file: SeedFile) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import evol
 from benchmarks.mock_teacher import MockTeacher
+from evol.accounts import Note
 from evol.ask import SPENT
 from evol.ballast import SIZE
 from evol.budget import Spending
@@ -86,6 +87,7 @@ def test_a_lock_tells_who_has_it_and_what_was_in_flight_when_its_holder_died(tmp
     with folder.locked() as lock:
         assert (lock.unclean, lock.left) == (True, "7 in flight")
         lock.note("x" * 5000)
+        lock.settle()
     with folder.locked() as lock:
         assert (lock.unclean, lock.left) == (False, "")
 
@@ -128,6 +130,19 @@ def test_the_log_of_a_journal_that_was_emptied_is_not_thrown_away(tmp_path: Path
     with pytest.raises(JournalDamaged, match="evol repair"):
         Journal(path)
     assert log.read_bytes() == b"frames"
+
+
+def test_a_damaged_journal_is_refused_until_it_is_repaired(seed_file: SeedFile) -> None:
+    subprocess.run([*RUN, "--seed", str(seed_file(60)), "--teacher", "demo", "-q"], check=True)
+    path, lock = Path("outputs/seeds/journal.db"), Path("outputs/seeds/run.lock")
+    content = bytearray(path.read_bytes())
+    for page in range(8, 40):
+        content[page * 4096 : page * 4096 + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    lock.write_text("process 1 on here", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(JournalDamaged, match="evol repair"):
+            evol.run(seed_file(60), teacher="demo")
 
 
 @pytest.mark.parametrize("column", ["digest = x'00'", "recipe = 'x'", "failure = 'x'", "tries = 9", "seconds = 0.5"])
@@ -198,8 +213,8 @@ def test_the_next_run_says_what_a_kill_may_have_cost(seed_file: SeedFile) -> Non
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-        note = Path("outputs/seeds/run.lock").read_text(encoding="utf-8").splitlines()[1].split(" ", 1)
-        in_flight, spent = int(note[0]), json.loads(note[1])
+        note = Note.from_text(Path("outputs/seeds/run.lock").read_text(encoding="utf-8").splitlines()[1])
+        in_flight = note.in_flight
         assert 0 < in_flight <= 16
         server.latency = 0.0
         resumed = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -207,7 +222,7 @@ def test_the_next_run_says_what_a_kill_may_have_cost(seed_file: SeedFile) -> Non
         assert server.stats()["repeated"] <= in_flight
         log = Path("outputs/seeds/run.log").read_text(encoding="utf-8")
         assert "ended without a word" in log
-        assert spent[0] >= 24
+        assert note.spent.calls >= 24
 
 
 def test_what_a_kill_may_have_cost_is_not_forgotten_by_who_comes_after_it(seed_file: SeedFile) -> None:

@@ -22,7 +22,7 @@ import pytest
 import evol
 from benchmarks.mock_teacher import MockTeacher
 from evol.ask import PROBE
-from evol.errors import CannotWrite, DriftError, FolderInUse, Interrupted, TeacherError, Unavailable, UsageError
+from evol.errors import CannotWrite, DriftError, FolderInUse, TeacherError, Unavailable, UsageError
 from evol.folder import RunFolder
 from evol.records import Request
 from evol.review import Run
@@ -414,7 +414,7 @@ def test_an_interrupted_notebook_stops_asking_at_once(seed_file: SeedFile) -> No
     teacher = script(judge=interrupt_at_the_fifth)
     teacher.latency = 0.005
     loop = asyncio.new_event_loop()  # as a notebook's, which leaves Ctrl-C to the cell
-    with closing(loop), pytest.raises(Interrupted):
+    with closing(loop), pytest.raises(KeyboardInterrupt, match="goes on from there"):
         loop.run_until_complete(cell())
     assert (
         len(teacher.requests) - judged[4] < 600

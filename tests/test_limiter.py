@@ -483,10 +483,11 @@ def test_other_failures_teach_nothing() -> None:
                 async with limiter.slot(0, 0):
                     raise BadReply("empty")
         assert limiter.limit == 8
-        with suppress(TimedOut):
-            async with limiter.slot(0, 0):
-                raise TimedOut("late")
-        assert limiter.limit == 1
+        for limit in (8, 8, 1):  # the first two may be chance
+            with suppress(TimedOut):
+                async with limiter.slot(0, 0):
+                    raise TimedOut("late")
+            assert limiter.limit == limit
 
     run(scene())
 
@@ -501,7 +502,7 @@ def test_calls_that_were_sent_before_a_cut_do_not_cut_again() -> None:
     async def scene() -> None:
         limiter = Limiter(Pace(concurrency=40))
         await asyncio.gather(*(late(limiter) for _ in range(40)))
-        assert limiter.limit == 20
+        assert limiter.limit == 19  # half of those in flight at the third
 
     run(scene())
 

@@ -52,13 +52,33 @@ def test_a_plan_without_a_teacher_asks_nothing(seed_file: SeedFile) -> None:
     planned = command("plan", "--seed", str(seed_file(3)))
     assert planned.returncode == 0
     assert "3 seeds, 4 rounds, at most:" in planned.stdout
-    assert "costs is not known" in planned.stdout
+    assert "no teacher is named, so no price is known" in planned.stdout
     assert not Path("outputs").exists()
 
 
 def test_a_plan_knows_the_prices_of_a_provider(seed_file: SeedFile) -> None:
     planned = command("plan", "--seed", str(seed_file(3)), "--pilot", "0", "--teacher", "openai:gpt-5-mini")
     assert "at the prices known: $" in planned.stdout
+
+
+def test_a_plan_of_another_model_is_no_plan_of_this_one(seed_file: SeedFile) -> None:
+    seeds = str(seed_file(30))
+    with MockTeacher() as server:
+        assert command("plan", "--seed", seeds, "--teacher", server.spec).returncode == 0
+        other = command("plan", "--seed", seeds, "--teacher", server.spec.replace("mock", "other"))
+    assert (other.returncode, other.stdout) == (1, "")
+    assert "model of the judge (was mock, is other)" in other.stderr
+    assert "--out" in other.stderr
+
+
+def test_a_pilot_that_was_stopped_is_finished_by_the_next_and_a_larger_one_adds_to_it(seed_file: SeedFile) -> None:
+    seeds = str(seed_file(60))
+    with MockTeacher() as server:
+        options = ("--seed", seeds, "--teacher", server.spec, "--rounds", "1")
+        assert command("plan", *options, "--pilot", "6", "--max-calls", "3").returncode == 6
+        assert "from 6 seeds" in command("plan", *options, "--pilot", "6").stdout
+        assert "from 10 seeds" in command("plan", *options, "--pilot", "10").stdout
+        assert server.stats()["repeated"] == 0
 
 
 def test_a_pilot_keeps_to_the_budget(seed_file: SeedFile) -> None:

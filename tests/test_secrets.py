@@ -298,6 +298,13 @@ def test_a_file_without_a_key_is_named_and_not_quoted(
     assert_clean(everything_about(error.value).encode(), "the error")
 
 
+def test_a_key_in_the_place_of_a_path_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUSE_KEY_FILE", "sk-SECRETINFILE123")
+    with pytest.raises(TeacherError, match="HOUSE_KEY_FILE names something") as error:
+        read_key("HOUSE_KEY")
+    assert "SECRET" not in str(error.value)
+
+
 def test_a_folder_is_no_file_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOUSE_KEY_FILE", str(tmp_path))
     with pytest.raises(TeacherError, match="Is a directory"):

@@ -20,8 +20,7 @@ def repair(run: RunFolderArgument) -> None:
     from evol.salvage import salvage
 
     folder = RunFolder(run).existing()
-    with folder.locked() as lock:
-        lock.keep_note()
+    with folder.locked():
         result = salvage(folder, account_of)
     if result.kept_as is None:
         say(f"{folder.journal}: nothing is wrong with it; it holds {result.answers:,} answers")

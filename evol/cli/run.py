@@ -268,6 +268,8 @@ def _said_cost(recipe: Recipe, expected: Forecast) -> str:
 
     prices = listed_prices(recipe)
     roles = {stage: ROLE_OF_STAGE[stage] for stage, calls in expected.calls.items() if calls}
+    if not any(map(recipe.spec, recipe.roles())):
+        return "no teacher is named, so no price is known"
     if unknown := sorted({recipe.spec(role) or "no teacher" for role in roles.values() if role not in prices}):
         return f"what {', '.join(unknown)} costs is not known: --price-in and --price-out say it"
     cost = sum(prices[role].of(expected.tokens[stage]) for stage, role in roles.items())

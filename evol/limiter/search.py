@@ -25,6 +25,8 @@ SAME_PLACE = 0.15  # the part by which two cuts differ at most that come at the 
 RECENT = (1 << 50) - 1  # mask of the outcomes that decide whether refusals are chance
 MOST_NOISE = 0.03  # no teacher refuses a larger part of its calls by mere chance
 SOFTER = (0.97, 0.93, 0.85, 0.7, 0.5)  # what the first, second, ... cut in a row leaves of the rhythm
+SHORT_WAIT = 0.1  # seconds: who asks for no more may be busy by chance
+LATE = 3  # timeouts of the last 50 calls that are no chance any more
 SLOWEST = 0.1  # calls per second: no cut goes below it
 MARGIN = 0.98  # what is used of the rhythm that a teacher seems to sustain
 FIRST_STEP = 0.01  # the part of itself by which the rhythm grows at first; doubled with every step
@@ -52,6 +54,7 @@ class Outcomes:
         self._taken = [0] * (highest + 1)  # by rank
         self._lowest = highest  # rank refused
         self._recent = 0  # bits, 1 for a refusal
+        self._timeouts = 0  # bits, 1 for a timeout
 
     @property
     def share(self) -> float:
@@ -65,6 +68,7 @@ class Outcomes:
 
     def took(self, rank: int) -> None:
         self._recent = self._recent << 1 & RECENT
+        self._timeouts = self._timeouts << 1 & RECENT
         self._taken[rank] += 1
 
     def refuse(self, rank: int) -> int:
@@ -73,6 +77,11 @@ class Outcomes:
         self._lowest = min(self._lowest, rank)
         self._recent = (self._recent << 1 | 1) & RECENT
         return self._recent.bit_count()
+
+    def late(self) -> int:
+        """A call timed out; returns how many of the last 50 did."""
+        self._timeouts = (self._timeouts << 1 | 1) & RECENT
+        return self._timeouts.bit_count()
 
     def crowded(self) -> bool:
         """Whether hardly anybody gets in at the ranks that were refused: it is their number and not their rhythm."""
@@ -197,8 +206,8 @@ class Search:
         if slot.era != self._era:
             return asked
         of_late = self._outcomes.refuse(slot.rank)
-        if not asked and of_late < (3 if now < self._held_until else 2) + 150 * self._noise:
-            return 0.0
+        if asked <= SHORT_WAIT and of_late < (3 if now < self._held_until else 2) + 150 * self._noise:
+            return asked
         self._row = self._row + 1 if now < self._soon else 0
         pause = asked or min(LONGEST_OWN_PAUSE, FIRST_PAUSE * 2.0 ** min(self._row, 20))
         self._soon = now + pause + max(2.0, self.latency)
@@ -210,7 +219,7 @@ class Search:
 
         Where it was not one but many of them, growth stops short of that for a long time.
         """
-        if slot.era == self._era:
+        if slot.era == self._era and self._outcomes.late() >= LATE:
             self.limit = max(1, min(self.limit, in_flight) // 2)
             self._late, self._overrun = 0, in_flight
             self._new_era(now, self.limit, self.limit)

@@ -164,7 +164,9 @@ def _usage(usage: object) -> Usage:
         value = usage.get(name) if isinstance(usage, dict) else None
         return value if type(value) is int and 0 < value < MOST_TOKENS else 0
 
-    return Usage(count("prompt_tokens"), count("completion_tokens"))
+    prompt, total = count("prompt_tokens"), count("total_tokens")
+    # Some leave out of the completion what was thought, and count it in the total.
+    return Usage(prompt, max(count("completion_tokens"), total - prompt))
 
 
 def _tokens(logprobs: object) -> tuple[Token, ...]:

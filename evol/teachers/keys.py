@@ -7,6 +7,7 @@ the forms in which text is escaped on its way, before anything is cut, kept or s
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from base64 import b64encode, urlsafe_b64encode
@@ -94,17 +95,20 @@ class Secrets:
 
 
 def _read_file(variable: str, path: str) -> str:
+    shown = path if "/" in path and not is_like_a_key(path) else "something without a folder, which may be a key"
     try:
+        if Path(path).expanduser().is_fifo():
+            raise OSError(errno.EINVAL, "it is no file")  # and whoever opens it waits
         with Path(path).expanduser().open("rb") as file:
             content = file.read(LONGEST_KEY + 1)
         key = content.decode("utf-8-sig").strip()
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "it cannot be opened"
-        raise TeacherError(f"{variable} names {path}, which cannot be read: {why}") from error
+        raise TeacherError(f"{variable} names {shown}, which cannot be read: {why}") from error
     except ValueError:
         key = ""
     if not key or len(content) > LONGEST_KEY:
-        raise TeacherError(f"{variable} names {path}, which holds no key: write the key into it, and nothing else")
+        raise TeacherError(f"{variable} names {shown}, which holds no key: write the key into it, and nothing else")
     return key
 
 

@@ -52,6 +52,8 @@ MESSAGE_SHOWN = 300  # characters of what a server says
 FAILURES_BEFORE_PLAIN = 2  # of one request with a schema, by a status that may be chance
 TOP_LOGPROBS = 12  # alternatives for a token: ten digits and some room; a reply of text with them is some 60 KB
 LONGEST_TOKEN = 8  # bytes of UTF-8, on the average of a prompt: beyond it the server has not read all of it
+ASKING_TO_WAIT = frozenset({503, 529})  # statuses that may come with the seconds to wait
+OUT_OF_TIME = frozenset({408, 499, 504, 522, 524})  # ... that a gateway gives up with while a model may be at work
 CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx")
 # What the layers below raise; a mistake of ours is none of it.
 FOREIGN = (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError, ValueError)
@@ -240,10 +242,12 @@ class OpenAITeacher:
             return  # the door will say what is wrong with the reply
         size = len((request.system + request.user).encode())
         if 0 < read < size / LONGEST_TOKEN:
-            raise RequestRefused(
+            refused = RequestRefused(
                 f"{self.url} read {read} tokens of a prompt of {size} bytes: it cuts what is longer than its context; "
                 f"{self._server.prompt_cut}"
             )
+            refused.billed = True
+            raise refused
 
     def _adapt(self, fault: Fault, body: Mapping[str, Any]) -> bool:
         """Whether the request can be sent in another form, by what the error names as the parameter at fault."""
@@ -287,7 +291,7 @@ class OpenAITeacher:
         if response is None:  # raised here, where theirs is no longer at hand to become its context
             raise failure or AssertionError("unreachable: a call without a response has failed")
         self._reached = True
-        self.allowance = allowance(response.headers.raw) or self.allowance
+        self.allowance = allowance(response.headers.raw)
         return response, self._secrets.hidden_in(response.content)
 
     def _connection_failure(self, causes: list[BaseException]) -> Exception:
@@ -333,7 +337,11 @@ class OpenAITeacher:
         if then is Then.WAIT:
             return RateLimited(f"{self.url} asks to wait ({status}): {said}", retry_after(response.headers))
         if then is Then.TRY_AGAIN:
-            return (BadReply if fault.worked else Unavailable)(f"{self.url} failed ({status}): {said}")
+            if fault.status in ASKING_TO_WAIT and (seconds := retry_after(response.headers)) is not None:
+                return RateLimited(f"{self.url} asks to wait ({status}): {said}", seconds)
+            if fault.worked:
+                return BadReply(f"{self.url} failed ({status}): {said}")
+            return Unavailable(f"{self.url} failed ({status}): {said}", billed=fault.status in OUT_OF_TIME)
         kind = DoesNotFit if then is Then.DOES_NOT_FIT else RequestRefused
         refused = kind(f"{self.url} refused the request ({status}): {said}")
         refused.billed = fault.worked
