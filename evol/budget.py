@@ -153,7 +153,7 @@ class Budget:
             if reservation.teacher not in self._beyond:
                 self.notices.append(
                     f"{reservation.teacher.model} counts more tokens than a call was allowed ({used.prompt_tokens:,} "
-                    f"and {used.completion_tokens:,}): a budget may be passed by that much; from now on more is reserved"
+                    f"and {used.completion_tokens:,}): a budget may be passed by that; from now on more is reserved"
                 )
             self._beyond[reservation.teacher] = (max(prompt, seen[0]), max(reply, seen[1]))
 

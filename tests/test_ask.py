@@ -25,7 +25,7 @@ from evol.errors import (
 from evol.journal import Journal
 from evol.limiter import Pace
 from evol.recipe import ROLES
-from evol.records import Answer, Place, Request, Sampling
+from evol.records import Allowance, Answer, Left, Place, Request, Sampling
 from evol.tally import Tally
 from evol.teachers import ScriptedTeacher, completion_body
 from tests import virtual_time
@@ -345,3 +345,33 @@ def test_who_waits_to_try_again_hears_of_a_stop_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "k.db") as journal:
         ask = Ask(journal, dict.fromkeys(ROLES, outage(1e9)), "recipe", Tally(), FOUR)
         assert virtual_time.run(ask_and_stop(ask), threads=virtual_time.JOURNAL) < 101
+
+
+def test_who_is_told_to_wait_after_the_last_try_is_given_time(door: Door) -> None:
+    replies: list[str | CallFailed] = [Unavailable("reset")] * 5
+    teacher = ScriptedTeacher([*replies, "ready", RateLimited("slow down", 0.1), "hello"])
+    assert door.ask(teacher).text == "hello"
+
+
+def test_a_teacher_that_asks_for_a_day_is_not_waited_for(door: Door) -> None:
+    with pytest.raises(TeacherError, match="for 86,400 s: run the same command again later"):
+        door.ask(ScriptedTeacher([RateLimited("daily quota", 86_400)]))
+    assert door.took < 1
+
+
+def test_what_a_teacher_said_of_its_limits_is_heard_once(tmp_path: Path) -> None:
+    class Limited(ScriptedTeacher):
+        async def send(self, request: Request) -> bytes:
+            body = await super().send(request)
+            if len(self.requests) == 1:
+                self.allowance = Allowance(Left(10, 0, 3.0))
+            return body
+
+    async def ask_all(ask: Ask) -> float:
+        for number in range(5):
+            await ask(Place(f"s{number}", 1, "evolve"), REQUEST)
+        return asyncio.get_running_loop().time()
+
+    with Journal(tmp_path / "j.db") as journal:
+        ask = Ask(journal, dict.fromkeys(ROLES, Limited(lambda _: "hello", latency=0.1)), "recipe", Tally(), FOUR)
+        assert 3.0 <= virtual_time.run(ask_all(ask), threads=virtual_time.JOURNAL) < 6.0

@@ -229,7 +229,7 @@ def test_what_failed_before_a_stop_counts_for_the_next_process(seed_file: SeedFi
 def test_what_was_in_flight_at_a_stop_counts_for_the_next_process(seed_file: SeedFile) -> None:
     options: dict[str, Any] = {"rounds": 0, "concurrency": 4, "max_calls": 6}
     seeds = seed_file(20, output="")
-    slow = ScriptedTeacher(answering, latency=60)
+    slow = ScriptedTeacher(answering, latency=2)
     slow._reply = lambda request: answering(request)
     refusing = ScriptedTeacher(lambda _: TeacherError("401"))
     refusing.latency = 0.05

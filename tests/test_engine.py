@@ -421,18 +421,6 @@ def test_an_interrupted_notebook_stops_asking_at_once(seed_file: SeedFile) -> No
     )  # of 2,400: what is asked in the quarter of a second until it is heard
 
 
-def test_five_per_cent_of_faults_change_nothing_but_the_calls(seed_file: SeedFile) -> None:
-    seeds = seed_file(40)
-    options: dict[str, Any] = {"rounds": 3, "timeout": 1.0, "concurrency": 32}
-    with MockTeacher() as calm:
-        expected = evol.run(seeds, teacher=calm.spec, out="outputs/calm", **options)
-    with MockTeacher(fault_rate=0.05) as faulty:
-        run = evol.run(seeds, teacher=faulty.spec, out="outputs/faulty", **options)
-        assert faulty.requests > calm.requests
-    assert (run.path / "dataset.jsonl").read_bytes() == (expected.path / "dataset.jsonl").read_bytes()
-    assert (run.path / "eliminated.jsonl").read_bytes() == (expected.path / "eliminated.jsonl").read_bytes()
-
-
 def test_an_interrupted_run_exits_130_and_says_how_to_go_on(seed_file: SeedFile) -> None:
     with MockTeacher(latency=0.05) as server:
         command = [*RUN, "--seed", str(seed_file(40)), "--teacher", server.spec]

@@ -178,6 +178,11 @@ def test_a_verdict_explains_before_it_decides() -> None:
     assert JUDGEMENT_SCHEMA["required"] == ["explanation", "no_gain", "answerable", "difficulty"]
 
 
+def test_what_was_thought_and_stands_only_in_the_total_counts() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 118}
+    assert read_completion(body({"content": "The Nile."}, usage=usage)).usage == Usage(9, 109)
+
+
 def test_a_completion_is_read_whole() -> None:
     usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
     assert read_completion(body({"content": "The Nile."}, usage=usage)) == Answer("The Nile.", usage=Usage(12, 3))
@@ -320,7 +325,6 @@ def test_a_pair_of_surrogates_is_a_character() -> None:
         "many",
         5,
         {},
-        {"total_tokens": 9},
         {"prompt_tokens": None, "completion_tokens": "12"},
         {"prompt_tokens": -3, "completion_tokens": 1.5},
         {"prompt_tokens": [1], "completion_tokens": {}},

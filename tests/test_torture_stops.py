@@ -47,7 +47,7 @@ def end(process: subprocess.Popen[str]) -> list[str]:
     return said.splitlines()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_in_flight_is_waited_for(seed_file: SeedFile, number: signal.Signals) -> None:
     with MockTeacher(latency=0.5) as server:
         command = [*EVOL, *run(seed_file(40), server, OUT, "--concurrency", "16")]
