@@ -483,7 +483,7 @@ def test_other_failures_teach_nothing() -> None:
                 async with limiter.slot(0, 0):
                     raise BadReply("empty")
         assert limiter.limit == 8
-        for limit in (8, 8, 1):  # the first two may be chance
+        for limit in (8, 8, 8, 8, 8, 1):  # the first may be chance
             with suppress(TimedOut):
                 async with limiter.slot(0, 0):
                     raise TimedOut("late")
@@ -502,7 +502,7 @@ def test_calls_that_were_sent_before_a_cut_do_not_cut_again() -> None:
     async def scene() -> None:
         limiter = Limiter(Pace(concurrency=40))
         await asyncio.gather(*(late(limiter) for _ in range(40)))
-        assert limiter.limit == 19  # half of those in flight at the third
+        assert limiter.limit == 17  # half of those in flight at the sixth
 
     run(scene())
 

@@ -26,7 +26,7 @@ RECENT = (1 << 50) - 1  # mask of the outcomes that decide whether refusals are 
 MOST_NOISE = 0.03  # no teacher refuses a larger part of its calls by mere chance
 SOFTER = (0.97, 0.93, 0.85, 0.7, 0.5)  # what the first, second, ... cut in a row leaves of the rhythm
 SHORT_WAIT = 0.1  # seconds: who asks for no more may be busy by chance
-LATE = 3  # timeouts of the last 50 calls that are no chance any more
+LATE = 6  # timeouts of the last 50 calls that are no chance any more
 SLOWEST = 0.1  # calls per second: no cut goes below it
 MARGIN = 0.98  # what is used of the rhythm that a teacher seems to sustain
 FIRST_STEP = 0.01  # the part of itself by which the rhythm grows at first; doubled with every step
@@ -118,6 +118,11 @@ class Rhythm:
             steady = sqrt(steady * self._survived)
         return self._set(max(SLOWEST, rate / 2, min(rate * softer, steady * MARGIN)), now)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is one, and nobody has waited for it since the last look."""
+        return self.bucket is not None and not self.used
+
     def hold(self, now: float) -> None:
         """Begins to grow anew, from now on in small steps."""
         self.step, self.used, self._survived = FIRST_STEP, False, 0.0
@@ -208,6 +213,8 @@ class Search:
         of_late = self._outcomes.refuse(slot.rank)
         if asked <= SHORT_WAIT and of_late < (3 if now < self._held_until else 2) + 150 * self._noise:
             return asked
+        if asked <= SHORT_WAIT and self.rhythm.is_idle and not self._outcomes.crowded():
+            return asked  # fewer were sent than it allows: it is not what was refused
         self._row = self._row + 1 if now < self._soon else 0
         pause = asked or min(LONGEST_OWN_PAUSE, FIRST_PAUSE * 2.0 ** min(self._row, 20))
         self._soon = now + pause + max(2.0, self.latency)
