@@ -172,7 +172,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_costs_no_answer_and_the_run_goes_on_when_there_is_room(
     seed_file: SeedFile, small_disk: Path, tmp_path: Path
 ) -> None:
-    seeds, out = str(seed_file(300)), small_disk / "run"
+    seeds, out = str(seed_file(120)), small_disk / "run"
     with MockTeacher(latency=0.005) as server:
         command = [*RUN, "--seed", seeds, "--teacher", server.spec, "--concurrency", "32"]
         subprocess.run([*command, "--out", str(tmp_path / "whole"), "-q"], check=True)

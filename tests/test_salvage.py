@@ -174,7 +174,7 @@ DAMAGES = (
 )
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(1, 8))])
 @pytest.mark.parametrize(("count", "size"), [(200, SMALL), (20, LARGE)], ids=["small", "large"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_answer_on_pages_that_were_not_touched_is_saved(
@@ -197,7 +197,7 @@ def test_every_answer_on_pages_that_were_not_touched_is_saved(
         assert result.kept_as.read_bytes() == content
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(1, 8))])
 @pytest.mark.parametrize(("count", "size"), [(200, SMALL), (24, LARGE)], ids=["small", "large"])
 @pytest.mark.parametrize("damage", [flip_bytes, zero_bytes, fill_pages_with_garbage, truncate, spoil_header])
 def test_a_damaged_log_costs_only_what_stood_in_the_damage(

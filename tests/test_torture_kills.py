@@ -26,7 +26,7 @@ Note = Callable[[str, object], None]
 
 @pytest.mark.parametrize(
     ("count", "kills", "chance"),
-    [(10, 6, 0), *(pytest.param(200, 100, number, marks=pytest.mark.torture) for number in range(10))],
+    [(10, 4, 0), *(pytest.param(200, 100, number, marks=pytest.mark.torture) for number in range(10))],
 )
 def test_killed_at_any_moment(seed_file: SeedFile, record_property: Note, count: int, kills: int, chance: int) -> None:
     seeds, moments = seed_file(count), random.Random(chance)
